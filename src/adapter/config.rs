@@ -1,0 +1,84 @@
+//! Settings of the adapter and of its fit.
+
+use serde::{Deserialize, Serialize};
+
+/// The linear layers of a trunk block, under the names that recipes and adapters use.
+pub const TARGET_MODULES: [&str; 4] = ["qkv_proj", "o_proj", "up_proj", "down_proj"];
+
+/// A LoRA adapter's shape, in PEFT's vocabulary (Hu et al. 2021, arXiv 2106.09685).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoraConfig {
+    /// Rank `r` of the update, at least 1.
+    pub rank: usize,
+    /// Scale numerator: the update is multiplied by `alpha / rank`.
+    pub alpha: f32,
+    /// Multiply by `alpha / sqrt(rank)` instead (rsLoRA, arXiv 2312.03732).
+    pub rank_stabilized: bool,
+    /// Which linears get an update; any of [`TARGET_MODULES`].
+    pub target_modules: Vec<String>,
+}
+
+impl LoraConfig {
+    /// The factor in front of `A·B`.
+    pub fn scale(&self) -> f32 {
+        let rank = self.rank as f32;
+        self.alpha / if self.rank_stabilized { rank.sqrt() } else { rank }
+    }
+}
+
+/// What the fit trains on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FitFormat {
+    /// Nothing: the in-context baseline.
+    None,
+    /// In-context leave-one-out episodes.
+    Icl,
+    /// End-to-end single pairs with fitted task tokens.
+    E2e,
+    /// Both formats in alternation, sharing one adapter.
+    Both,
+}
+
+/// Which weights the fit moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FitMethod {
+    /// A fresh LoRA adapter.
+    Lora,
+    /// All weights of the trunk (an ablation).
+    Full,
+}
+
+/// Settings of a per-task fit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FitConfig {
+    /// What is trained on.
+    pub format: FitFormat,
+    /// Which weights move.
+    pub method: FitMethod,
+    /// Gradient steps if nothing else ends the fit; with a budget in seconds it is the cap.
+    pub steps: usize,
+    /// Peak learning rate of AdamW for the adapter.
+    pub learning_rate: f64,
+    /// Peak learning rate for the task tokens and the frame embeddings (end-to-end).
+    pub task_learning_rate: f64,
+    /// Share of the steps over which the learning rate rises from 0.
+    pub warmup: f64,
+    /// Learning rate at the end, as a share of the peak; cosine in between.
+    pub final_learning_rate: f64,
+    /// AdamW's decoupled weight decay.
+    pub weight_decay: f64,
+    /// AdamW's first and second moment decay.
+    pub betas: [f64; 2],
+    /// Gradients are scaled down to this global norm; 0 turns clipping off.
+    pub clip_norm: f64,
+    /// Largest number of canvas cells in one step; longer episodes lose queries, then context pairs.
+    pub max_tokens: usize,
+    /// Steps between held-out checks; 0 turns them off.
+    pub check_every: usize,
+    /// The fit ends after this many perfect checks in a row; 0 never ends it early.
+    pub patience: usize,
+}

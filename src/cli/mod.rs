@@ -1,0 +1,99 @@
+//! The command line: the only place that prints, draws progress and decides the exit code.
+//!
+//! Standard output carries data only; everything for people goes to standard error.
+
+mod data;
+mod doctor;
+mod fit;
+mod merge;
+mod predict;
+mod pretrain;
+mod score;
+mod show;
+mod solve;
+mod synth;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Test-time training for ARC-style few-shot grid tasks.
+#[derive(Debug, Parser)]
+#[command(name = "arc-ttt", version, about, long_about = None)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Debug, clap::Args)]
+pub struct Global {
+    /// Print one JSON object on standard output, and nothing else there.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say more on standard error (-v: each stage, -vv: each step).
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Solve tasks: fit an adapter to each, predict under many views, vote, write a submission.
+    Solve(solve::Args),
+    /// Fit one task's adapter, watch the loss, and keep the adapter.
+    Fit(fit::Args),
+    /// Predict with a saved adapter, or with none (the in-context baseline).
+    Predict(predict::Args),
+    /// Train the base model.
+    Pretrain(pretrain::Args),
+    /// Score a submission against known answers.
+    Score(score::Args),
+    /// Draw a task or a result in the terminal or as PNG.
+    Show(show::Args),
+    /// List, fetch and verify the public data sets.
+    Data(data::Args),
+    /// Make tasks by this project's own generators.
+    Synth(synth::Args),
+    /// Join the run directories of shards.
+    Merge(merge::Args),
+    /// Say what this machine and this build can do.
+    Doctor(doctor::Args),
+}
+
+/// What a command can end with, besides success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Exit code 0.
+    Done,
+    /// Exit code 1: done, but some tasks failed.
+    SomeFailed,
+}
+
+/// Parses the arguments, runs the command, prints one error, and gives the exit code: 0 done, 1 done with
+/// failed tasks, 2 wrong use or input.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let global = &cli.global;
+    let outcome = match cli.command {
+        Command::Solve(args) => solve::run(args, global),
+        Command::Fit(args) => fit::run(args, global),
+        Command::Predict(args) => predict::run(args, global),
+        Command::Pretrain(args) => pretrain::run(args, global),
+        Command::Score(args) => score::run(args, global),
+        Command::Show(args) => show::run(args, global),
+        Command::Data(args) => data::run(args, global),
+        Command::Synth(args) => synth::run(args, global),
+        Command::Merge(args) => merge::run(args, global),
+        Command::Doctor(args) => doctor::run(args, global),
+    };
+    match outcome {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::SomeFailed) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

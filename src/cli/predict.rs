@@ -1,0 +1,11 @@
+//! The command `predict`.
+
+use super::{Global, Outcome};
+
+/// Arguments of `predict`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+pub(super) fn run(_args: Args, _global: &Global) -> anyhow::Result<Outcome> {
+    anyhow::bail!("not written yet")
+}

@@ -1,0 +1,11 @@
+//! The command `pretrain`.
+
+use super::{Global, Outcome};
+
+/// Arguments of `pretrain`.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+pub(super) fn run(_args: Args, _global: &Global) -> anyhow::Result<Outcome> {
+    anyhow::bail!("not written yet")
+}

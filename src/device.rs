@@ -1,0 +1,1 @@
+//! `--device` → Burn device; the only file that names a backend.

@@ -1,0 +1,203 @@
+//! The interface between the engine and a model family, with the values that cross it.
+//!
+//! A family knows how to fit an adapter to a task and how to predict a test output under given views.
+//! Everything around it (runs, votes, reports) knows nothing else about a model.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+
+use serde::{Deserialize, Serialize};
+
+use crate::adapter::{FitConfig, LoraConfig};
+use crate::arc::{Task, View};
+use crate::candidate::CellMap;
+use crate::dataset::{DatasetConfig, Format};
+
+/// What a loaded model says about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelInfo {
+    /// Family and size, such as `grid-0.8M`.
+    pub name: String,
+    /// SHA-256 of the weights file, in hex; an adapter belongs to exactly one.
+    pub sha256: String,
+    /// Number of weights.
+    pub parameters: u64,
+    /// Device it runs on, as `--device` spells it.
+    pub device: String,
+}
+
+/// A tensor in host memory, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostTensor {
+    /// Sizes of the axes.
+    pub shape: Vec<usize>,
+    /// Values.
+    pub values: Vec<f32>,
+}
+
+/// What a fit has learnt: nothing of the base model, only what was added for the task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Adapter {
+    /// SHA-256 of the base model's weights.
+    pub base: String,
+    /// Formats it was fitted in, and predicts in.
+    pub formats: Vec<Format>,
+    /// Shape of the low-rank update; `None` if all weights were fitted.
+    pub lora: Option<LoraConfig>,
+    /// Tensors by name: PEFT's `base_model.model.<module>.lora_A.weight` and `.lora_B.weight`, and for the
+    /// end-to-end format `task_tokens` and the frame embeddings.
+    pub tensors: BTreeMap<String, HostTensor>,
+}
+
+/// A held-out check: how many demonstrations were reproduced exactly from the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// Demonstrations reproduced in every cell.
+    pub exact: usize,
+    /// Demonstrations tried.
+    pub of: usize,
+}
+
+/// One gradient step, as the record keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct FitStep {
+    /// Steps done, from 1.
+    pub step: usize,
+    /// Format of the step's episode.
+    pub format: Format,
+    /// Mean cross-entropy over the predicted cells, in nats.
+    pub loss: f32,
+    /// Seconds since the fit began.
+    pub seconds: f64,
+    /// The held-out check made after this step, if one was.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub check: Option<Check>,
+}
+
+/// Why a fit ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StopReason {
+    /// Nothing was to be trained (the in-context baseline).
+    NotFitted,
+    /// All steps done.
+    Steps,
+    /// The time was spent.
+    Budget,
+    /// The held-out check stayed perfect.
+    HeldOut,
+    /// The user interrupted the run.
+    Interrupted,
+}
+
+/// What ends a fit besides its settings.
+#[derive(Debug, Clone, Copy)]
+pub struct FitLimits<'a> {
+    /// Wall seconds; the learning rate then follows the share of time spent.
+    pub seconds: Option<f64>,
+    /// Exactly this many steps with the schedule laid over them (`--steps`, `--replay`).
+    pub steps: Option<usize>,
+    /// Bytes that the fit may use at most; a larger task is cut down or refused.
+    pub memory_bytes: u64,
+    /// Set by the signal handler; a fit looks at it after every step.
+    pub interrupted: &'a AtomicBool,
+}
+
+/// A finished fit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fit {
+    /// What was learnt; `None` for the in-context baseline.
+    pub adapter: Option<Adapter>,
+    /// Every step.
+    pub curve: Vec<FitStep>,
+    /// Steps that were run.
+    pub steps: usize,
+    /// The step whose weights were kept.
+    pub best_step: usize,
+    /// Why it ended.
+    pub stop: StopReason,
+    /// What a reader of the record should know, such as "one demonstration: end-to-end instead".
+    pub notes: Vec<String>,
+}
+
+/// Why a family could not fit or predict.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The task does not fit into memory.
+    #[error("the task needs about {needed} bytes, more than the {allowed} allowed; raise --memory")]
+    Memory {
+        /// Estimated bytes.
+        needed: u64,
+        /// Limit in force.
+        allowed: u64,
+    },
+    /// An adapter that belongs to other weights.
+    #[error("the adapter was fitted on the base model {found:.12}, not on {expected:.12}")]
+    WrongBase {
+        /// SHA-256 of the loaded base.
+        expected: String,
+        /// SHA-256 that the adapter names.
+        found: String,
+    },
+    /// An adapter whose tensors do not fit the model.
+    #[error("the adapter's tensor `{name}` {problem}")]
+    BadTensor {
+        /// Name of the tensor.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Loss or weights became infinite or not a number.
+    #[error("the loss became {0} at step {1}; lower fit.learning_rate")]
+    Diverged(f32, usize),
+    /// The device failed.
+    #[error("the device failed: {0}")]
+    Device(String),
+}
+
+/// Everything a fit is told.
+#[derive(Debug, Clone, Copy)]
+pub struct FitPlan<'a> {
+    /// How episodes are made.
+    pub dataset: &'a DatasetConfig,
+    /// The adapter's shape.
+    pub lora: &'a LoraConfig,
+    /// The optimisation.
+    pub fit: &'a FitConfig,
+    /// Root of all random streams.
+    pub seed: u64,
+}
+
+/// A model family, loaded.
+pub trait Engine: Send + Sync {
+    /// What is loaded.
+    fn info(&self) -> ModelInfo;
+
+    /// Fits a fresh adapter to the demonstrations of `task`. The base model is not changed.
+    ///
+    /// # Errors
+    /// [`EngineError`] if the task is too large, the loss diverges or the device fails.
+    fn fit(
+        &self,
+        task: &Task,
+        plan: FitPlan<'_>,
+        limits: FitLimits<'_>,
+        on_step: &mut dyn FnMut(&FitStep),
+    ) -> Result<Fit, EngineError>;
+
+    /// Predicts the output of test `test` under each view, in each format of the adapter (in-context alone
+    /// without one). Maps come in the order of `views`, formats innermost.
+    ///
+    /// # Errors
+    /// [`EngineError`] if the adapter does not fit the model or the device fails.
+    ///
+    /// # Panics
+    /// If the task has no such test.
+    fn predict(
+        &self,
+        task: &Task,
+        test: usize,
+        adapter: Option<&Adapter>,
+        views: &[View],
+    ) -> Result<Vec<CellMap>, EngineError>;
+}

@@ -1,0 +1,1 @@
+//! Fused CPU operations with hand-written gradients.

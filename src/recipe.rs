@@ -1,0 +1,1 @@
+//! The one settings value: what a run does, as data.

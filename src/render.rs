@@ -1,0 +1,1 @@
+//! Grids and tasks as pictures: terminal and PNG.

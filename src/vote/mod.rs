@@ -1,0 +1,1 @@
+//! Self-consistency: from scored candidates to two attempts.
