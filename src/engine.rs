@@ -69,6 +69,9 @@ pub struct FitStep {
     pub loss: f32,
     /// Seconds since the fit began.
     pub seconds: f64,
+    /// Share of the schedule that was behind when the step began, 0 to 1; it alone sets the learning rate,
+    /// so that a fit limited by time can be repeated exactly ([`FitLimits::progress`]).
+    pub progress: f32,
     /// The held-out check made after this step, if one was.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub check: Option<Check>,
@@ -93,10 +96,14 @@ pub enum StopReason {
 /// What ends a fit besides its settings.
 #[derive(Debug, Clone, Copy)]
 pub struct FitLimits<'a> {
-    /// Wall seconds; the learning rate then follows the share of time spent.
+    /// Wall seconds; the learning rate then follows the share of time spent. With `steps` as well, the
+    /// larger of the two shares counts.
     pub seconds: Option<f64>,
-    /// Exactly this many steps with the schedule laid over them (`--steps`, `--replay`).
+    /// At most this many steps with the schedule laid over them (`--steps`); [`FitConfig::steps`] if `None`.
     pub steps: Option<usize>,
+    /// The [`FitStep::progress`] of every step of an earlier fit, to be repeated exactly (`--replay`): one
+    /// step for each entry, whatever the other limits and the held-out checks say.
+    pub progress: Option<&'a [f32]>,
     /// Bytes that the fit may use at most; a larger task is cut down or refused.
     pub memory_bytes: u64,
     /// Set by the signal handler; a fit looks at it after every step.
