@@ -8,4 +8,7 @@ mod transform;
 
 pub use grid::{Color, Grid, GridError, MAX_SIDE, N_COLORS};
 pub use task::{Dataset, Example, Task, Test};
-pub use transform::{ColorPermutation, Dihedral, NotAPermutation, View};
+pub use transform::{ColorPermutation, Dihedral, NotAPermutation, NotAnOrder, View};
+
+#[cfg(test)]
+pub(crate) use transform::strategies;
