@@ -1,1 +1,28 @@
 //! Fused CPU operations with hand-written gradients.
+//!
+//! Burn's autodiff on the CPU takes attention, norms and activations apart into primitive operations and
+//! keeps every intermediate. Here one transformer block is one operation: it works on a flat buffer of tokens
+//! (`[n_tokens, d_model]`, ragged sequences side by side, so nothing is padded or masked), keeps what the
+//! backward pass cannot cheaply recompute, and runs its matrix products through the `gemm` crate.
+//!
+//! Each operation has a Burn formulation in [`crate::model`], used on every other device and as the oracle in
+//! the tests. Work is cut into pieces whose number does not depend on the threads, and sums across pieces are
+//! taken in a fixed order, so results are the same for any number of threads.
+//!
+//! This is the only module with `unsafe` code; each block states why it is sound.
+
+mod attention;
+mod block;
+mod buffer;
+mod layout;
+mod matmul;
+mod op;
+mod rows;
+mod simd;
+
+pub use block::{
+    BlockGradients, BlockShape, BlockState, BlockWeights, LoraShape, Wanted, block_backward,
+    block_forward,
+};
+pub use layout::{Layout, Position, ROPE_BASE, Sequence};
+pub use op::{BlockParameters, fused_block};

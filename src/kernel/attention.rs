@@ -1,0 +1,219 @@
+//! Attention over ragged sequences without materialised score matrices.
+//!
+//! For each (sequence, head) the keys and values are gathered once; queries go through in blocks of rows whose
+//! scores fit the second-level cache: `S = scale·Q·Kᵀ`, row softmax, `O = P·V`. Only the logarithm of each
+//! row's sum is kept; the backward pass recomputes `P` from it (Dao et al. 2022, arXiv 2205.14135, without the
+//! tiling over keys, which a canvas of at most 900 cells does not need).
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::buffer::Buffer;
+use super::layout::{Layout, Sequence};
+use super::matmul::{Into, Mat, matmul};
+use super::rows::{dot_rows, softmax_backward_rows, softmax_rows};
+
+/// Query rows per block: 64 rows of 900 scores are 230 KB, within a second-level cache.
+const BLOCK: usize = 64;
+
+/// A mutable buffer that several threads write in disjoint places.
+#[derive(Clone, Copy)]
+struct Shared(*mut f32, usize);
+
+// SAFETY: the pointer is only used through `row`, whose callers write disjoint ranges.
+unsafe impl Send for Shared {}
+// SAFETY: as above.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn new(slice: &mut [f32]) -> Self {
+        Self(slice.as_mut_ptr(), slice.len())
+    }
+
+    /// `len` floats from `at`.
+    ///
+    /// # Safety
+    /// No two threads may ask for overlapping ranges, nor one thread twice at the same time.
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn row(&self, at: usize, len: usize) -> &mut [f32] {
+        assert!(at + len <= self.1);
+        // SAFETY: in bounds by the assertion, exclusive by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(at), len) }
+    }
+}
+
+/// Sizes of a multi-head attention.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Heads {
+    pub(crate) n_heads: usize,
+    pub(crate) head_dim: usize,
+}
+
+impl Heads {
+    fn d(self) -> usize {
+        self.n_heads * self.head_dim
+    }
+
+    /// Copies columns `offset..offset + head_dim` of the given rows (of `stride` floats) side by side.
+    fn gather(self, from: &[f32], stride: usize, offset: usize, ranges: &[Range<usize>], to: &mut [f32]) {
+        let rows = ranges.iter().flat_map(Clone::clone);
+        for (row, to) in rows.zip(to.chunks_exact_mut(self.head_dim)) {
+            let at = row * stride + offset;
+            to.copy_from_slice(&from[at..at + self.head_dim]);
+        }
+    }
+}
+
+/// A (sequence, head) pair: the unit of parallel work.
+fn units(layout: &Layout, n_heads: usize) -> Vec<(&Sequence, usize)> {
+    layout.sequences.iter().flat_map(|s| (0..n_heads).map(move |h| (s, h))).collect()
+}
+
+fn keys(sequence: &Sequence) -> Vec<Range<usize>> {
+    sequence.own.iter().chain(&sequence.context).cloned().collect()
+}
+
+/// Attention of normalized, rotated queries and keys.
+///
+/// # Shapes
+/// - qkv: `[n_tokens, 3·d_model]`
+/// - scale: `[n_heads]`, the factor in front of each head's scores
+/// - out: `[n_tokens, d_model]`
+/// - log_sum_exp: `[n_heads, n_tokens]`
+pub(crate) fn attention_forward(
+    layout: &Layout,
+    heads: Heads,
+    qkv: &[f32],
+    scale: &[f32],
+    out: &mut [f32],
+    log_sum_exp: &mut [f32],
+) {
+    let (d, hd, n) = (heads.d(), heads.head_dim, layout.n_tokens());
+    let (out, lse) = (Shared::new(out), Shared::new(log_sum_exp));
+    units(layout, heads.n_heads).into_par_iter().with_max_len(1).for_each(|(sequence, head)| {
+        let (nq, nk, key_ranges) = (sequence.n_queries(), sequence.n_keys(), keys(sequence));
+        let mut q = Buffer::stale(nq * hd);
+        let mut k = Buffer::stale(nk * hd);
+        let mut v = Buffer::stale(nk * hd);
+        let mut o = Buffer::stale(nq * hd);
+        let mut l = Buffer::stale(nq);
+        let mut scores = Buffer::stale(BLOCK.min(nq) * nk);
+        heads.gather(qkv, 3 * d, head * hd, &sequence.own, &mut q);
+        heads.gather(qkv, 3 * d, d + head * hd, &key_ranges, &mut k);
+        heads.gather(qkv, 3 * d, 2 * d + head * hd, &key_ranges, &mut v);
+        for at in (0..nq).step_by(BLOCK) {
+            let m = BLOCK.min(nq - at);
+            let s = &mut scores[..m * nk];
+            let block = Mat::new(&q[at * hd..(at + m) * hd], m, hd);
+            matmul(s, nk, Into::Set, scale[head], block, Mat::new(&k, nk, hd).t());
+            softmax_rows(s, nk, &mut l[at..at + m]);
+            let p = Mat::new(s, m, nk);
+            matmul(&mut o[at * hd..(at + m) * hd], hd, Into::Set, 1.0, p, Mat::new(&v, nk, hd));
+        }
+        let rows = sequence.own.iter().flat_map(Clone::clone);
+        for (i, row) in rows.enumerate() {
+            // SAFETY: a token belongs to one sequence (`Layout::check`), a column range to one head, so each
+            // place is written by one unit only.
+            unsafe {
+                out.row(row * d + head * hd, hd).copy_from_slice(&o[i * hd..(i + 1) * hd]);
+                lse.row(head * n + row, 1)[0] = l[i];
+            }
+        }
+    });
+}
+
+/// Gradients of [`attention_forward`] with respect to queries, keys, values and scales.
+///
+/// `dqkv` is overwritten; `dscale` is added to. Keys of the context get contributions from several sequences:
+/// each unit keeps its share, and the shares are summed in the order of the units.
+pub(crate) fn attention_backward(
+    layout: &Layout,
+    heads: Heads,
+    qkv: &[f32],
+    scale: &[f32],
+    out: &[f32],
+    log_sum_exp: &[f32],
+    dout: &[f32],
+    dqkv: &mut [f32],
+    dscale: &mut [f32],
+) {
+    let (d, hd, n) = (heads.d(), heads.head_dim, layout.n_tokens());
+    let target = Shared::new(dqkv);
+    let shares: Vec<(f32, Buffer)> = units(layout, heads.n_heads)
+        .into_par_iter()
+        .with_max_len(1)
+        .map(|(sequence, head)| {
+            let (nq, nk, key_ranges) = (sequence.n_queries(), sequence.n_keys(), keys(sequence));
+            let gathered = |from: &[f32], stride: usize, offset: usize, ranges: &[Range<usize>], rows: usize| {
+                let mut to = Buffer::stale(rows * hd);
+                heads.gather(from, stride, offset + head * hd, ranges, &mut to);
+                to
+            };
+            let q = gathered(qkv, 3 * d, 0, &sequence.own, nq);
+            let k = gathered(qkv, 3 * d, d, &key_ranges, nk);
+            let v = gathered(qkv, 3 * d, 2 * d, &key_ranges, nk);
+            let o = gathered(out, d, 0, &sequence.own, nq);
+            let g = gathered(dout, d, 0, &sequence.own, nq);
+            let mut lse = Buffer::stale(nq);
+            for (l, row) in lse.iter_mut().zip(sequence.own.iter().flat_map(Clone::clone)) {
+                *l = log_sum_exp[head * n + row];
+            }
+            let mut delta = Buffer::stale(nq);
+            dot_rows(&o, &g, hd, &mut delta);
+            let mut dq = Buffer::stale(nq * hd);
+            let (mut dk, mut dv) = (Buffer::zeros(nk * hd), Buffer::zeros(nk * hd));
+            let mut scores = Buffer::stale(BLOCK.min(nq) * nk);
+            let mut dscores = Buffer::stale(BLOCK.min(nq) * nk);
+            for at in (0..nq).step_by(BLOCK) {
+                let m = BLOCK.min(nq - at);
+                let rows = at * hd..(at + m) * hd;
+                let (s, ds) = (&mut scores[..m * nk], &mut dscores[..m * nk]);
+                let (qb, gb) = (Mat::new(&q[rows.clone()], m, hd), Mat::new(&g[rows.clone()], m, hd));
+                matmul(s, nk, Into::Set, scale[head], qb, Mat::new(&k, nk, hd).t());
+                matmul(ds, nk, Into::Set, 1.0, gb, Mat::new(&v, nk, hd).t());
+                softmax_backward_rows(s, ds, nk, &lse[at..at + m], &delta[at..at + m]);
+                let (p, ds) = (Mat::new(s, m, nk), Mat::new(ds, m, nk));
+                matmul(&mut dv, hd, Into::Add, 1.0, p.t(), gb);
+                matmul(&mut dk, hd, Into::Add, scale[head], ds.t(), qb);
+                matmul(&mut dq[rows], hd, Into::Set, scale[head], ds, Mat::new(&k, nk, hd));
+            }
+            // The scores are scale·QKᵀ, so d(scale) = Σ dS∘QKᵀ = Σ dQ∘Q / scale.
+            let dscale = dot(&dq, &q) / scale[head];
+            let rows = sequence.own.iter().flat_map(Clone::clone);
+            for (i, row) in rows.enumerate() {
+                let i = i * hd..(i + 1) * hd;
+                let at = row * 3 * d + head * hd;
+                // SAFETY: as in the forward pass: own tokens and own columns only.
+                unsafe {
+                    target.row(at, hd).copy_from_slice(&dq[i.clone()]);
+                    target.row(at + d, hd).copy_from_slice(&dk[i.clone()]);
+                    target.row(at + 2 * d, hd).copy_from_slice(&dv[i]);
+                }
+            }
+            let mut context = Buffer::stale(2 * (nk - nq) * hd);
+            let (to_k, to_v) = context.split_at_mut((nk - nq) * hd);
+            to_k.copy_from_slice(&dk[nq * hd..]);
+            to_v.copy_from_slice(&dv[nq * hd..]);
+            (dscale, context)
+        })
+        .collect();
+    for ((sequence, head), (ds, context)) in units(layout, heads.n_heads).into_iter().zip(shares) {
+        dscale[head] += ds;
+        let (from_k, from_v) = context.split_at(context.len() / 2);
+        let rows = sequence.context.iter().flat_map(Clone::clone);
+        for (i, row) in rows.enumerate() {
+            let at = row * 3 * d + head * hd;
+            for j in 0..hd {
+                dqkv[at + d + j] += from_k[i * hd + j];
+                dqkv[at + 2 * d + j] += from_v[i * hd + j];
+            }
+        }
+    }
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut out = [0.0];
+    dot_rows(a, b, a.len(), &mut out);
+    out[0]
+}

@@ -1,0 +1,83 @@
+//! Recycled scratch memory.
+//!
+//! A training step needs the same few dozen buffers every time. Taking them from the allocator and giving
+//! them back makes the kernel map and clear the pages anew in each step, which costs more than the arithmetic
+//! at these sizes; so buffers return to a shared free list instead.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Mutex;
+
+/// Free buffers, smallest capacity first.
+static FREE: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
+
+/// More free buffers than this are given back to the allocator.
+const MOST_FREE: usize = 256;
+
+/// A slice of floats whose memory is reused. Fresh buffers hold arbitrary earlier values.
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    data: Vec<f32>,
+}
+
+impl Buffer {
+    /// A buffer of `len` floats with arbitrary values.
+    pub(crate) fn stale(len: usize) -> Self {
+        let mut data = {
+            let mut free = FREE.lock().expect("no panic while the lock is held");
+            let at = free.partition_point(|b| b.capacity() < len);
+            // A far larger buffer is left for whoever needs it.
+            match free.get(at) {
+                Some(b) if b.capacity() <= 2 * len + 1024 => free.remove(at),
+                _ => Vec::new(),
+            }
+        };
+        // Only the part that was never written is cleared; the rest keeps its old values.
+        if data.len() < len {
+            data.resize(len, 0.0);
+        } else {
+            data.truncate(len);
+        }
+        Self { data }
+    }
+
+    /// A buffer of `len` zeros.
+    pub(crate) fn zeros(len: usize) -> Self {
+        let mut buffer = Self::stale(len);
+        buffer.fill(0.0);
+        buffer
+    }
+
+    /// The floats as a vector of their own, for handing to a tensor.
+    pub(crate) fn into_vec(mut self) -> Vec<f32> {
+        std::mem::take(&mut self.data)
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let data = std::mem::take(&mut self.data);
+        if data.capacity() == 0 {
+            return;
+        }
+        // A poisoned list only means that some thread panicked elsewhere; the memory is then freed.
+        if let Ok(mut free) = FREE.lock() {
+            if free.len() < MOST_FREE {
+                let at = free.partition_point(|b| b.capacity() < data.capacity());
+                free.insert(at, data);
+            }
+        }
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [f32];
+    fn deref(&self) -> &[f32] {
+        &self.data
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.data
+    }
+}
