@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Grid;
+use super::{Grid, TaskError};
 
 /// A demonstration: an input grid and its output.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -64,4 +64,40 @@ pub struct Dataset {
     pub name: String,
     /// The tasks, ordered as the source has them (folders: by file name).
     pub tasks: Vec<Task>,
+    /// Complaints about the source's other tasks, which could not be used, in the source's order.
+    pub failed: Vec<TaskError>,
+}
+
+/// An id that no task of a set has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no task `{id}` in {dataset} ({n_tasks} tasks)")]
+pub struct NoSuchTask {
+    /// The id asked for.
+    pub id: String,
+    /// Name of the set.
+    pub dataset: String,
+    /// Number of tasks in it.
+    pub n_tasks: usize,
+}
+
+impl Dataset {
+    /// The task with this id.
+    pub fn get(&self, id: &str) -> Option<&Task> {
+        self.tasks.iter().find(|task| task.id == id)
+    }
+
+    /// The set cut down to the tasks with these ids, in the set's own order.
+    ///
+    /// # Errors
+    /// [`NoSuchTask`] for the first id that is neither among the tasks nor among the failed ones.
+    pub fn select(mut self, ids: &[String]) -> Result<Dataset, NoSuchTask> {
+        let failed = |id: &String| self.failed.iter().any(|e| e.task.as_ref() == Some(id));
+        if let Some(id) = ids.iter().find(|id| self.get(id).is_none() && !failed(id)) {
+            let n_tasks = self.tasks.len();
+            return Err(NoSuchTask { id: id.clone(), dataset: self.name, n_tasks });
+        }
+        self.tasks.retain(|task| ids.contains(&task.id));
+        self.failed.retain(|error| error.task.as_ref().is_some_and(|id| ids.contains(id)));
+        Ok(self)
+    }
 }
