@@ -56,7 +56,14 @@ impl Heads {
     }
 
     /// Copies columns `offset..offset + head_dim` of the given rows (of `stride` floats) side by side.
-    fn gather(self, from: &[f32], stride: usize, offset: usize, ranges: &[Range<usize>], to: &mut [f32]) {
+    fn gather(
+        self,
+        from: &[f32],
+        stride: usize,
+        offset: usize,
+        ranges: &[Range<usize>],
+        to: &mut [f32],
+    ) {
         let rows = ranges.iter().flat_map(Clone::clone);
         for (row, to) in rows.zip(to.chunks_exact_mut(self.head_dim)) {
             let at = row * stride + offset;
@@ -145,7 +152,11 @@ pub(crate) fn attention_backward(
         .with_max_len(1)
         .map(|(sequence, head)| {
             let (nq, nk, key_ranges) = (sequence.n_queries(), sequence.n_keys(), keys(sequence));
-            let gathered = |from: &[f32], stride: usize, offset: usize, ranges: &[Range<usize>], rows: usize| {
+            let gathered = |from: &[f32],
+                            stride: usize,
+                            offset: usize,
+                            ranges: &[Range<usize>],
+                            rows: usize| {
                 let mut to = Buffer::stale(rows * hd);
                 heads.gather(from, stride, offset + head * hd, ranges, &mut to);
                 to
@@ -169,7 +180,8 @@ pub(crate) fn attention_backward(
                 let m = BLOCK.min(nq - at);
                 let rows = at * hd..(at + m) * hd;
                 let (s, ds) = (&mut scores[..m * nk], &mut dscores[..m * nk]);
-                let (qb, gb) = (Mat::new(&q[rows.clone()], m, hd), Mat::new(&g[rows.clone()], m, hd));
+                let (qb, gb) =
+                    (Mat::new(&q[rows.clone()], m, hd), Mat::new(&g[rows.clone()], m, hd));
                 matmul(s, nk, Into::Set, scale[head], qb, Mat::new(&k, nk, hd).t());
                 matmul(ds, nk, Into::Set, 1.0, gb, Mat::new(&v, nk, hd).t());
                 softmax_backward_rows(s, ds, nk, &lse[at..at + m], &delta[at..at + m]);

@@ -387,8 +387,7 @@ pub fn block_backward(
     }
 
     // The linears: each saw `input` and got `gradient`.
-    let pairs: [(&[f32], &[f32]); 4] =
-        [(&h, &dqkv), (&state.attended, &dy), (&m, &du), (&a, dz)];
+    let pairs: [(&[f32], &[f32]); 4] = [(&h, &dqkv), (&state.attended, &dy), (&m, &du), (&a, dz)];
     if wanted.weights {
         let mut dense: Vec<Vec<f32>> = dense_gradients(shape, &pairs, n);
         grads.down_proj = dense.pop().expect("four linears");
@@ -464,7 +463,14 @@ fn lora_gradients(
         let r = lora.rank;
         let (input, gradient) = (Mat::new(pairs[i].0, n, rows), Mat::new(pairs[i].1, n, columns));
         let mut low = Buffer::stale(n * r);
-        matmul(&mut low, r, Into::Set, lora.scale, gradient, Mat::new(&weights.lora[b], r, columns).t());
+        matmul(
+            &mut low,
+            r,
+            Into::Set,
+            lora.scale,
+            gradient,
+            Mat::new(&weights.lora[b], r, columns).t(),
+        );
         product(da, input.t(), Mat::new(&low, n, r));
         matmul(&mut low, r, Into::Set, lora.scale, input, Mat::new(&weights.lora[a], rows, r));
         product(db, Mat::new(&low, n, r).t(), gradient);

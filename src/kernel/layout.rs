@@ -78,9 +78,8 @@ pub(crate) struct Rotary {
 impl Rotary {
     pub(crate) fn new(head_dim: usize) -> Self {
         let quarter = head_dim / 4;
-        let angle = |place: usize, i: usize| {
-            place as f32 * ROPE_BASE.powf(-(i as f32) / quarter as f32)
-        };
+        let angle =
+            |place: usize, i: usize| place as f32 * ROPE_BASE.powf(-(i as f32) / quarter as f32);
         let table = |f: fn(f32) -> f32| {
             (0..crate::arc::MAX_SIDE * quarter)
                 .map(|n| f(angle(n / quarter, n % quarter)))

@@ -18,7 +18,10 @@ impl<'a> Mat<'a> {
 
     /// A row-major matrix whose rows begin `row_stride` floats apart.
     pub(crate) fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
-        assert!(rows == 0 || (rows - 1) * row_stride + columns <= data.len(), "matrix outside its slice");
+        assert!(
+            rows == 0 || (rows - 1) * row_stride + columns <= data.len(),
+            "matrix outside its slice"
+        );
         Self { data, rows, columns, row_stride, column_stride: 1 }
     }
 
@@ -46,7 +49,14 @@ pub(crate) enum Into {
 /// `c = alpha · a · b` (or `c += …`) for a row-major `c` with `c_stride` floats between rows.
 ///
 /// Runs on the calling thread.
-pub(crate) fn matmul(c: &mut [f32], c_stride: usize, into: Into, alpha: f32, a: Mat<'_>, b: Mat<'_>) {
+pub(crate) fn matmul(
+    c: &mut [f32],
+    c_stride: usize,
+    into: Into,
+    alpha: f32,
+    a: Mat<'_>,
+    b: Mat<'_>,
+) {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     assert_eq!(k, b.rows, "inner sizes differ");
     assert!(m == 0 || (m - 1) * c_stride + n <= c.len(), "destination too small");

@@ -14,6 +14,7 @@
 mod attention;
 mod block;
 mod buffer;
+mod embed;
 mod layout;
 mod matmul;
 mod op;
@@ -24,5 +25,6 @@ pub use block::{
     BlockGradients, BlockShape, BlockState, BlockWeights, LoraShape, Wanted, block_backward,
     block_forward,
 };
+pub use embed::{NO_ROW, Rows, TERMS, gather_sum, gather_sum_reference};
 pub use layout::{Layout, Position, ROPE_BASE, Sequence};
 pub use op::{BlockParameters, fused_block};

@@ -10,20 +10,37 @@ use super::layout::Layout;
 /// A block's parameters as tensors, on the device of its input.
 #[derive(Debug, Clone)]
 pub struct BlockParameters {
-    /// `[d_model]`
-    pub input_norm: Tensor<1>,
+    /// `[1, d_model]`
+    pub input_norm: Tensor<2>,
     /// `[d_model, 3·d_model]`
     pub qkv_proj: Tensor<2>,
-    /// `[n_heads]`
-    pub q_scale: Tensor<1>,
+    /// `[1, n_heads]`
+    pub q_scale: Tensor<2>,
     /// `[d_model, d_model]`
     pub o_proj: Tensor<2>,
-    /// `[d_model]`
-    pub mlp_norm: Tensor<1>,
+    /// `[1, d_model]`
+    pub mlp_norm: Tensor<2>,
     /// `[d_model, d_ff]`
     pub up_proj: Tensor<2>,
     /// `[d_ff, d_model]`
     pub down_proj: Tensor<2>,
+}
+
+/// The values of a contiguous f32 tensor.
+#[cfg(feature = "cpu")]
+pub(super) fn flex_floats(tensor: &burn::backend::flex::FlexTensor) -> &[f32] {
+    tensor.as_slice::<f32>().expect("a contiguous f32 tensor")
+}
+
+/// A contiguous f32 tensor made of `values`.
+#[cfg(feature = "cpu")]
+pub(super) fn flex_tensor(
+    values: Vec<f32>,
+    shape: burn::tensor::Shape,
+) -> burn::backend::flex::FlexTensor {
+    use burn::backend::flex::{FlexTensor, Layout};
+    use burn::tensor::{Bytes, DType};
+    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape), DType::F32)
 }
 
 #[cfg(feature = "cpu")]
@@ -31,12 +48,12 @@ mod cpu {
     use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::NoCheckpointing};
     use burn::backend::autodiff::grads::Gradients;
     use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-    use burn::backend::flex::{FlexTensor, Layout as FlexLayout};
+    use burn::backend::flex::FlexTensor;
     use burn::backend::{Autodiff, Flex};
-    use burn::tensor::{Bytes, DType, Shape};
 
     use super::super::block::{BlockState, Wanted, block_backward, block_forward};
     use super::*;
+    use super::{flex_floats as floats, flex_tensor as tensor};
 
     type Ad = Autodiff<Flex>;
 
@@ -52,14 +69,6 @@ mod cpu {
         layout: Arc<Layout>,
         inputs: [FlexTensor; INPUTS],
         state: Arc<BlockState>,
-    }
-
-    fn floats(tensor: &FlexTensor) -> &[f32] {
-        tensor.as_slice::<f32>().expect("a contiguous f32 tensor")
-    }
-
-    fn tensor(values: Vec<f32>, shape: Shape) -> FlexTensor {
-        FlexTensor::new(Bytes::from_elems(values), FlexLayout::contiguous(shape), DType::F32)
     }
 
     fn weights<'a>(inputs: &'a [FlexTensor; INPUTS], shape: &BlockShape) -> BlockWeights<'a> {
@@ -118,22 +127,31 @@ mod cpu {
         }
     }
 
+    fn collect<T: std::fmt::Debug>(items: [Option<T>; INPUTS]) -> Option<[T; INPUTS]> {
+        let items: Vec<T> = items.into_iter().collect::<Option<_>>()?;
+        Some(items.try_into().expect("as many as before"))
+    }
+
     pub(super) fn run(
         shape: &BlockShape,
         layout: &Arc<Layout>,
         p: &BlockParameters,
-        lora: &Tensor<1>,
+        lora: &Tensor<2>,
         x: &Tensor<2>,
     ) -> Option<Tensor<2>> {
+        let inputs = [
+            x,
+            &p.input_norm,
+            &p.qkv_proj,
+            &p.q_scale,
+            &p.o_proj,
+            &p.mlp_norm,
+            &p.up_proj,
+            &p.down_proj,
+            lora,
+        ];
         if x.device().is_autodiff() {
-            let x = x.clone().try_into_primitive::<Ad>().ok()?;
-            let [n1, g1, g2] = [&p.input_norm, &p.q_scale, &p.mlp_norm]
-                .map(|t| t.clone().try_into_primitive::<Ad>());
-            let [qkv, o, up, down] = [&p.qkv_proj, &p.o_proj, &p.up_proj, &p.down_proj]
-                .map(|t| t.clone().try_into_primitive::<Ad>());
-            let lora = lora.clone().try_into_primitive::<Ad>().ok()?;
-            let inputs =
-                [x, n1.ok()?, qkv.ok()?, g1.ok()?, o.ok()?, g2.ok()?, up.ok()?, down.ok()?, lora];
+            let inputs = collect(inputs.map(|t| t.clone().try_into_primitive::<Ad>().ok()))?;
             let prepared = FusedBlock
                 .prepare::<NoCheckpointing>(inputs.each_ref().map(|t| t.node()))
                 .compute_bound()
@@ -153,19 +171,8 @@ mod cpu {
             };
             return Some(Tensor::from_primitive::<Ad>(out));
         }
-        let plain1 = |t: &Tensor<1>| t.clone().try_into_primitive::<Flex>().ok().map(|t| t.to_contiguous());
-        let plain2 = |t: &Tensor<2>| t.clone().try_into_primitive::<Flex>().ok().map(|t| t.to_contiguous());
-        let inputs = [
-            plain2(x)?,
-            plain1(&p.input_norm)?,
-            plain2(&p.qkv_proj)?,
-            plain1(&p.q_scale)?,
-            plain2(&p.o_proj)?,
-            plain1(&p.mlp_norm)?,
-            plain2(&p.up_proj)?,
-            plain2(&p.down_proj)?,
-            plain1(lora)?,
-        ];
+        let inputs = collect(inputs.map(|t| t.clone().try_into_primitive::<Flex>().ok()))?
+            .map(|t| t.to_contiguous());
         let (out, _) =
             block_forward(shape, layout, &weights(&inputs, shape), floats(&inputs[0]), false);
         Some(Tensor::from_primitive::<Flex>(tensor(out, inputs[0].layout().shape().clone())))
@@ -178,13 +185,13 @@ mod cpu {
 ///
 /// # Shapes
 /// - x: `[n_tokens, d_model]`, laid out as `layout` says
-/// - lora: `[n]` as [`BlockShape::lora_ranges`] divides it
+/// - lora: `[1, n]` as [`BlockShape::lora_ranges`] divides it
 /// - returns: `[n_tokens, d_model]`
 pub fn fused_block(
     shape: &BlockShape,
     layout: &Arc<Layout>,
     parameters: &BlockParameters,
-    lora: &Tensor<1>,
+    lora: &Tensor<2>,
     x: &Tensor<2>,
 ) -> Option<Tensor<2>> {
     #[cfg(feature = "cpu")]

@@ -1,1 +1,17 @@
-//! The networks.
+//! The networks: tokens and tensors, never a grid or a task.
+//!
+//! [`GridModel`] is the small grid transformer that ships with the project. Its blocks are written twice: in
+//! Burn operations for every device ([`block_reference`]) and fused for the CPU ([`crate::kernel`]).
+
+mod block;
+mod canvas;
+mod checkpoint;
+mod grid_model;
+
+pub use block::{block_reference, run_block};
+pub use canvas::{
+    Batch, Canvas, Conditioning, FrameCode, MASK, N_EMBED_ROWS, N_FRAME_ROWS, N_FRAME_TOKENS, PAD,
+    UNKNOWN,
+};
+pub use checkpoint::{CheckpointError, StoredDtype, Weights};
+pub use grid_model::{ContextTokens, GridModel, GridModelConfig, Lora};

@@ -1,0 +1,344 @@
+//! The transformer block in Burn operations, for every device.
+
+use std::sync::Arc;
+
+use burn::tensor::{Bool, Int, Tensor, TensorData, activation};
+
+use crate::kernel::{BlockParameters, BlockShape, Layout, ROPE_BASE, fused_block};
+
+/// Runs a block: fused where the device has the fused operation, in Burn operations elsewhere.
+///
+/// # Shapes
+/// - x: `[n_tokens, d_model]`
+/// - lora: `[1, n]`, divided by [`BlockShape::lora_ranges`]
+pub fn run_block(
+    shape: &BlockShape,
+    layout: &Arc<Layout>,
+    parameters: &BlockParameters,
+    lora: &Tensor<2>,
+    x: Tensor<2>,
+) -> Tensor<2> {
+    fused_block(shape, layout, parameters, lora, &x)
+        .unwrap_or_else(|| block_reference(shape, layout, parameters, lora, x))
+}
+
+/// The block in Burn operations: sequences padded to equal lengths and masked. See [`crate::kernel`] for the
+/// formulas.
+///
+/// # Shapes
+/// As [`run_block`].
+pub fn block_reference(
+    shape: &BlockShape,
+    layout: &Layout,
+    parameters: &BlockParameters,
+    lora: &Tensor<2>,
+    x: Tensor<2>,
+) -> Tensor<2> {
+    let (d, n_heads) = (shape.d_model, shape.n_heads);
+    let head_dim = d / n_heads;
+    let n = layout.n_tokens();
+    let linear = |i: usize, w: &Tensor<2>, x: Tensor<2>| lora_linear(shape, lora, i, w, x);
+
+    let h = rms_norm(x.clone(), &parameters.input_norm);
+    let qkv = linear(0, &parameters.qkv_proj, h);
+    let part =
+        |i: usize| qkv.clone().slice([0..n, i * d..(i + 1) * d]).reshape([n, n_heads, head_dim]);
+    let rotation = Rotation::new(layout, n_heads, head_dim, &x);
+    let scale = parameters.q_scale.clone().reshape([1, n_heads, 1]) / (head_dim as f64).sqrt();
+    let q = rotation.apply(unit_rms(part(0))) * scale;
+    let k = rotation.apply(unit_rms(part(1)));
+    let attended = ragged_attention(layout, q, k, part(2)).reshape([n, d]);
+    let middle = x + linear(1, &parameters.o_proj, attended);
+
+    let m = rms_norm(middle.clone(), &parameters.mlp_norm);
+    let u = activation::relu(linear(2, &parameters.up_proj, m));
+    middle + linear(3, &parameters.down_proj, u.clone() * u)
+}
+
+/// `x·W`, and `scale·(x·A)·B` on top if the linear is adapted.
+fn lora_linear(
+    shape: &BlockShape,
+    lora: &Tensor<2>,
+    i: usize,
+    w: &Tensor<2>,
+    x: Tensor<2>,
+) -> Tensor<2> {
+    let y = x.clone().matmul(w.clone());
+    let (ranges, _) = shape.lora_ranges();
+    let (Some(adapter), Some((a, b))) = (shape.lora, &ranges[i]) else { return y };
+    let (rows, columns) = shape.linears()[i];
+    let a = lora.clone().slice([0..1, a.clone()]).reshape([rows, adapter.rank]);
+    let b = lora.clone().slice([0..1, b.clone()]).reshape([adapter.rank, columns]);
+    y + x.matmul(a).matmul(b) * adapter.scale
+}
+
+/// RMSNorm over the last axis with a gain of shape `[1, d_model]`.
+pub(super) fn rms_norm(x: Tensor<2>, gain: &Tensor<2>) -> Tensor<2> {
+    let mean_square = x.clone().powi_scalar(2).mean_dim(1);
+    x / (mean_square + 1e-5).sqrt() * gain.clone()
+}
+
+fn unit_rms(x: Tensor<3>) -> Tensor<3> {
+    let mean_square = x.clone().powi_scalar(2).mean_dim(2);
+    x / (mean_square + 1e-5).sqrt()
+}
+
+/// Cosines and sines for every token and head; heads and tokens that are not turned have angle 0.
+struct Rotation {
+    cos: Tensor<3>,
+    sin: Tensor<3>,
+}
+
+impl Rotation {
+    fn new(layout: &Layout, n_heads: usize, head_dim: usize, like: &Tensor<2>) -> Self {
+        let (half, quarter, n) = (head_dim / 2, head_dim / 4, layout.n_tokens());
+        let angle = |token: usize, head: usize, i: usize| match layout.positions[token] {
+            Some((row, column)) if head < n_heads / 2 => {
+                let place = if i < quarter { row } else { column };
+                f32::from(place) * ROPE_BASE.powf(-((i % quarter) as f32) / quarter as f32)
+            }
+            _ => 0.0,
+        };
+        let angles: Vec<f32> = (0..n * n_heads * half)
+            .map(|i| angle(i / (n_heads * half), i / half % n_heads, i % half))
+            .collect();
+        let angles =
+            Tensor::<3>::from_data(TensorData::new(angles, [n, n_heads, half]), &like.device());
+        Self { cos: angles.clone().cos(), sin: angles.sin() }
+    }
+
+    fn apply(&self, x: Tensor<3>) -> Tensor<3> {
+        let [n, n_heads, head_dim] = x.dims();
+        let half = head_dim / 2;
+        let a = x.clone().slice([0..n, 0..n_heads, 0..half]);
+        let b = x.slice([0..n, 0..n_heads, half..head_dim]);
+        let (cos, sin) = (self.cos.clone(), self.sin.clone());
+        let turned = a.clone() * cos.clone() - b.clone() * sin.clone();
+        Tensor::cat(vec![turned, a * sin + b * cos], 2)
+    }
+}
+
+/// Attention within each sequence and from it to its context.
+///
+/// # Shapes
+/// - q, k, v: `[n_tokens, n_heads, head_dim]`; q already scaled
+/// - returns: as q
+fn ragged_attention(layout: &Layout, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
+    let device = q.device();
+    let [n, n_heads, head_dim] = q.dims();
+    let n_sequences = layout.sequences.len();
+    let most = |f: fn(&crate::kernel::Sequence) -> usize| {
+        layout.sequences.iter().map(f).max().unwrap_or(0)
+    };
+    let (nq, nk) = (most(|s| s.n_queries()), most(|s| s.n_keys()));
+    // Padding reads token 0; padded keys are masked and padded queries are never read back.
+    let (mut query_ids, mut key_ids) = (vec![0i32; n_sequences * nq], vec![0i32; n_sequences * nk]);
+    let mut hidden = vec![true; n_sequences * nk];
+    let mut back = vec![0i32; n];
+    for (i, sequence) in layout.sequences.iter().enumerate() {
+        for (j, token) in sequence.own.iter().flat_map(Clone::clone).enumerate() {
+            query_ids[i * nq + j] = token as i32;
+            back[token] = (i * nq + j) as i32;
+        }
+        let keys = sequence.own.iter().chain(&sequence.context).flat_map(Clone::clone);
+        for (j, token) in keys.enumerate() {
+            key_ids[i * nk + j] = token as i32;
+            hidden[i * nk + j] = false;
+        }
+    }
+    let ids = |ids: Vec<i32>| {
+        let len = ids.len();
+        Tensor::<1, Int>::from_data(TensorData::new(ids, [len]), &device)
+    };
+    let (query_ids, key_ids, back) = (ids(query_ids), ids(key_ids), ids(back));
+    let gather = |x: Tensor<3>, ids: &Tensor<1, Int>, len: usize| {
+        x.select(0, ids.clone()).reshape([n_sequences, len, n_heads, head_dim]).swap_dims(1, 2)
+    };
+    let mask =
+        Tensor::<4, Bool>::from_data(TensorData::new(hidden, [n_sequences, 1, 1, nk]), &device)
+            .expand([n_sequences, n_heads, nq, nk]);
+    let scores = gather(q, &query_ids, nq)
+        .matmul(gather(k, &key_ids, nk).swap_dims(2, 3))
+        .mask_fill(mask, -1e9);
+    let out = activation::softmax(scores, 3).matmul(gather(v, &key_ids, nk));
+    out.swap_dims(1, 2).reshape([n_sequences * nq, n_heads, head_dim]).select(0, back)
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests {
+    use burn::tensor::Device;
+    use rand::Rng;
+
+    use super::*;
+    use crate::kernel::{LoraShape, Sequence};
+    use crate::model::grid_model::normal;
+    use crate::rng::stream;
+
+    fn random(rows: usize, columns: usize, std: f32, seed: u64, device: &Device) -> Tensor<2> {
+        let mut rng = stream(seed, "test", "tensor", (rows * 1000 + columns) as u64);
+        let values: Vec<f32> = (0..rows * columns).map(|_| std * normal(&mut rng)).collect();
+        Tensor::from_data(TensorData::new(values, [rows, columns]), device)
+    }
+
+    /// Two encoded canvases and two queries that read them, of unequal sizes, some tokens without a place.
+    fn layout(seed: u64) -> Layout {
+        let mut rng = stream(seed, "test", "layout", 0);
+        let mut positions = Vec::new();
+        let mut own = Vec::new();
+        for _ in 0..4 {
+            let (height, width) = (rng.random_range(1..12), rng.random_range(1..12));
+            let start = positions.len();
+            positions
+                .extend((0..height * width).map(|i| Some(((i / width) as u8, (i % width) as u8))));
+            own.push(start..positions.len());
+        }
+        let registers: Vec<_> =
+            (0..4).map(|i| positions.len() + 3 * i..positions.len() + 3 * i + 3).collect();
+        positions.resize(positions.len() + 12, None);
+        let sequences = (0..4)
+            .map(|i| Sequence {
+                own: vec![own[i].clone(), registers[i].clone()],
+                context: match i {
+                    2 => vec![registers[0].clone(), own[1].clone(), registers[1].clone()],
+                    3 => vec![own[0].clone(), registers[0].clone()],
+                    _ => vec![],
+                },
+            })
+            .collect();
+        Layout { positions, sequences }
+    }
+
+    fn check(
+        seed: u64,
+        d_model: usize,
+        n_heads: usize,
+        d_ff: usize,
+        lora: Option<LoraShape>,
+        frozen: bool,
+    ) {
+        let device = Device::flex().autodiff();
+        let shape = BlockShape { d_model, n_heads, d_ff, lora };
+        let layout = Arc::new(layout(seed));
+        let n = layout.n_tokens();
+        let d = d_model;
+        let lora_len = shape.lora_ranges().1.max(1);
+        let leaf = |t: Tensor<2>, track: bool| if track { t.require_grad() } else { t };
+        let run = |fused: bool| {
+            let weight = |rows, columns, std, i| {
+                leaf(random(rows, columns, std, seed + i, &device), !frozen)
+            };
+            let std = (d as f32).powf(-0.5);
+            let parameters = BlockParameters {
+                input_norm: weight(1, d, 1.0, 1),
+                qkv_proj: weight(d, 3 * d, std, 2),
+                q_scale: weight(1, n_heads, 1.0, 3),
+                o_proj: weight(d, d, std, 4),
+                mlp_norm: weight(1, d, 1.0, 5),
+                up_proj: weight(d, d_ff, std, 6),
+                down_proj: weight(d_ff, d, std, 7),
+            };
+            let lora = leaf(random(1, lora_len, 0.1, seed + 8, &device), shape.lora.is_some());
+            let x = leaf(random(n, d, 1.0, seed + 9, &device), true);
+            let y = if fused {
+                fused_block(&shape, &layout, &parameters, &lora, &x).expect("this is the CPU")
+            } else {
+                block_reference(&shape, &layout, &parameters, &lora, x.clone())
+            };
+            let grads = (y.clone() * random(n, d, 1.0, seed + 10, &device)).sum().backward();
+            let p = &parameters;
+            let all = [
+                ("x", &x),
+                ("input_norm", &p.input_norm),
+                ("qkv_proj", &p.qkv_proj),
+                ("q_scale", &p.q_scale),
+                ("o_proj", &p.o_proj),
+                ("mlp_norm", &p.mlp_norm),
+                ("up_proj", &p.up_proj),
+                ("down_proj", &p.down_proj),
+                ("lora", &lora),
+            ];
+            let mut out = vec![("y", Some(y.inner()))];
+            out.extend(all.map(|(name, t)| (name, t.grad(&grads))));
+            out
+        };
+        for ((name, fused), (_, reference)) in run(true).into_iter().zip(run(false)) {
+            assert_eq!(fused.is_some(), reference.is_some(), "{name} has a gradient in one only");
+            if let (Some(a), Some(b)) = (fused, reference) {
+                let size: f32 = b.clone().abs().max().into_scalar();
+                let off: f32 = (a - b).abs().max().into_scalar();
+                assert!(
+                    off <= 2e-5 * size.max(1.0),
+                    "{name} is off by {off:e}, values up to {size}"
+                );
+            }
+        }
+    }
+
+    const LORA: LoraShape = LoraShape { rank: 4, scale: 2.0, targets: [true; 4] };
+
+    #[test]
+    fn fused_block_equals_the_reference_with_all_weights_trained() {
+        for seed in 0..3 {
+            check(seed * 100, 32, 4, 64, None, false);
+        }
+        check(7, 64, 2, 48, None, false);
+    }
+
+    #[test]
+    fn fused_block_equals_the_reference_with_lora() {
+        for (seed, targets) in [[true; 4], [true, false, false, true], [false, true, true, false]]
+            .into_iter()
+            .enumerate()
+        {
+            check(50 + seed as u64, 32, 4, 64, Some(LoraShape { targets, ..LORA }), true);
+        }
+        check(60, 48, 6, 100, Some(LORA), false);
+    }
+
+    #[test]
+    fn fused_gradients_agree_with_finite_differences() {
+        let device = Device::flex();
+        let shape = BlockShape { d_model: 16, n_heads: 2, d_ff: 32, lora: Some(LORA) };
+        let layout = Arc::new(layout(3));
+        let n = layout.n_tokens();
+        let lora = random(1, shape.lora_ranges().1, 0.1, 1, &device);
+        let direction = random(1, shape.lora_ranges().1, 0.1, 2, &device);
+        let x = random(n, 16, 1.0, 3, &device);
+        let weight = |rows, columns, i| random(rows, columns, 0.25, i, &device);
+        let parameters = BlockParameters {
+            input_norm: weight(1, 16, 4),
+            qkv_proj: weight(16, 48, 5),
+            q_scale: weight(1, 2, 6),
+            o_proj: weight(16, 16, 7),
+            mlp_norm: weight(1, 16, 8),
+            up_proj: weight(16, 32, 9),
+            down_proj: weight(32, 16, 10),
+        };
+        let loss = |lora: &Tensor<2>| -> f64 {
+            let y = fused_block(&shape, &layout, &parameters, lora, &x).expect("this is the CPU");
+            y.into_data().iter::<f64>().map(|v| v * v).sum::<f64>()
+        };
+        let h = 1e-2;
+        let slope = (loss(&(lora.clone() + direction.clone() * h))
+            - loss(&(lora.clone() - direction.clone() * h)))
+            / (2.0 * h);
+        let tracked = |t: &Tensor<2>| Tensor::from_inner(t.clone());
+        let p = &parameters;
+        let parameters = BlockParameters {
+            input_norm: tracked(&p.input_norm),
+            qkv_proj: tracked(&p.qkv_proj),
+            q_scale: tracked(&p.q_scale),
+            o_proj: tracked(&p.o_proj),
+            mlp_norm: tracked(&p.mlp_norm),
+            up_proj: tracked(&p.up_proj),
+            down_proj: tracked(&p.down_proj),
+        };
+        let leaf = tracked(&lora).require_grad();
+        let y = fused_block(&shape, &layout, &parameters, &leaf, &tracked(&x))
+            .expect("this is the CPU");
+        let grads = y.powi_scalar(2).sum().backward();
+        let exact: f32 = (leaf.grad(&grads).expect("a leaf") * direction).sum().into_scalar();
+        let off = (f64::from(exact) - slope).abs() / slope.abs();
+        assert!(off < 2e-3, "slope {slope}, gradient {exact}");
+    }
+}

@@ -1,0 +1,188 @@
+//! Weights on disk: one safetensors file, the sizes in its metadata.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use half::f16;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use sha2::{Digest, Sha256};
+
+use super::GridModelConfig;
+use crate::engine::HostTensor;
+
+/// Key of the metadata entry that holds the [`GridModelConfig`] as JSON.
+const CONFIG_KEY: &str = "arc_ttt.grid_model";
+
+/// Weights in host memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Weights {
+    /// Sizes of the model.
+    pub config: GridModelConfig,
+    /// Tensors by name.
+    pub tensors: BTreeMap<String, HostTensor>,
+    /// SHA-256 of the file they came from, in hex; empty if they never were in one.
+    pub sha256: String,
+}
+
+/// How floats are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoredDtype {
+    /// 16-bit floats: half the size, for shipping.
+    F16,
+    /// 32-bit floats: exact, for resuming.
+    F32,
+}
+
+/// Why weights could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The file system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Not a safetensors file, or a truncated one.
+    #[error("{path} is not a whole safetensors file ({reason}); copy or download it again")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What the reader stumbled over.
+        reason: String,
+    },
+    /// A safetensors file of another program.
+    #[error("{path} does not hold a grid model (no `{CONFIG_KEY}` in its metadata)")]
+    NotAGridModel {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Sizes that cannot be built.
+    #[error("{path} names impossible sizes: {problem}")]
+    BadConfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A tensor that should be there.
+    #[error("the checkpoint lacks the tensor `{name}`")]
+    Missing {
+        /// Its name.
+        name: String,
+    },
+    /// A tensor that should not be there.
+    #[error("the checkpoint has an unknown tensor `{name}`")]
+    Unknown {
+        /// Its name.
+        name: String,
+    },
+    /// A tensor of another shape.
+    #[error("the checkpoint's tensor `{name}` is {found:?}, but {expected:?} is needed")]
+    Shape {
+        /// Its name.
+        name: String,
+        /// The shape that the sizes ask for.
+        expected: Vec<usize>,
+        /// The shape in the file.
+        found: Vec<usize>,
+    },
+    /// A number format that is not read.
+    #[error("the checkpoint's tensor `{name}` is stored as {dtype}; f32 and f16 are read")]
+    Dtype {
+        /// Its name.
+        name: String,
+        /// The format found.
+        dtype: String,
+    },
+}
+
+impl Weights {
+    /// Reads weights from a file.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] if the file cannot be read, is damaged, or is no grid model.
+    pub fn load(path: &Path) -> Result<Self, CheckpointError> {
+        let bytes = std::fs::read(path)
+            .map_err(|source| CheckpointError::Io { path: path.into(), source })?;
+        Self::from_bytes(&bytes, path)
+    }
+
+    /// Reads weights from the bytes of a file; `path` is only named in errors.
+    ///
+    /// # Errors
+    /// As [`Weights::load`].
+    pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self, CheckpointError> {
+        let damaged = |e: safetensors::SafeTensorError| CheckpointError::Damaged {
+            path: path.into(),
+            reason: e.to_string(),
+        };
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
+        let config = header
+            .metadata()
+            .as_ref()
+            .and_then(|m| m.get(CONFIG_KEY))
+            .ok_or_else(|| CheckpointError::NotAGridModel { path: path.into() })?;
+        let config: GridModelConfig = serde_json::from_str(config).map_err(|e| {
+            CheckpointError::BadConfig { path: path.into(), problem: e.to_string() }
+        })?;
+        if let Some(problem) = config.problem() {
+            return Err(CheckpointError::BadConfig { path: path.into(), problem });
+        }
+        let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
+        let mut tensors = BTreeMap::new();
+        for (name, view) in file.tensors() {
+            tensors.insert(name.clone(), read_tensor(&name, &view)?);
+        }
+        let sha256 = format!("{:x}", Sha256::digest(bytes));
+        Ok(Self { config, tensors, sha256 })
+    }
+
+    /// The bytes of a file that holds these weights.
+    pub fn to_bytes(&self, dtype: StoredDtype) -> Vec<u8> {
+        let stored: Vec<(&String, &HostTensor, Vec<u8>)> = self
+            .tensors
+            .iter()
+            .map(|(name, tensor)| (name, tensor, encode(&tensor.values, dtype)))
+            .collect();
+        let kind = match dtype {
+            StoredDtype::F16 => Dtype::F16,
+            StoredDtype::F32 => Dtype::F32,
+        };
+        let views = stored.iter().map(|(name, tensor, bytes)| {
+            let view = TensorView::new(kind, tensor.shape.clone(), bytes);
+            (name.as_str(), view.expect("as many bytes as the shape asks for"))
+        });
+        let config = serde_json::to_string(&self.config).expect("plain numbers");
+        let metadata = HashMap::from([(CONFIG_KEY.to_owned(), config)]);
+        safetensors::serialize(views, Some(metadata)).expect("valid names and shapes")
+    }
+}
+
+fn encode(values: &[f32], dtype: StoredDtype) -> Vec<u8> {
+    match dtype {
+        StoredDtype::F16 => values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),
+        StoredDtype::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+    }
+}
+
+/// Reads one stored tensor as 32-bit floats.
+pub(crate) fn read_tensor(
+    name: &str,
+    view: &TensorView<'_>,
+) -> Result<HostTensor, CheckpointError> {
+    let bytes = view.data();
+    let values = match view.dtype() {
+        Dtype::F32 => {
+            bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect::<Vec<f32>>()
+        }
+        Dtype::F16 => {
+            bytes.as_chunks::<2>().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect()
+        }
+        other => {
+            return Err(CheckpointError::Dtype { name: name.into(), dtype: format!("{other:?}") });
+        }
+    };
+    Ok(HostTensor { shape: view.shape().to_vec(), values })
+}
