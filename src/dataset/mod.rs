@@ -4,13 +4,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::arc::{ColorPermutation, Dihedral, Example};
 
-/// Pairs shown under one transform, and which of them are to be predicted from which others.
+mod augment;
+mod config;
+mod finite;
+mod source;
+#[cfg(test)]
+mod testing;
+
+pub use augment::Augmenter;
+pub use config::{BadLossOn, ColorSampling, DatasetConfig, LossOn, Sampling};
+pub use source::{EpisodeSource, LeaveOneOutImpossible};
+
+/// Pairs, usually shown under one transform, and which of them are to be predicted from which others.
 ///
 /// One episode is one forward pass: each pair is encoded once, and every query reads the pairs of its own
 /// context. So the `K` leave-one-out tasks of one view are one episode with `K` queries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Episode {
-    /// The transformed demonstrations.
+    /// The transformed demonstrations. Where a finite dataset mixes transforms in one step, those of several
+    /// items; no query then reads across items.
     pub pairs: Vec<Example>,
     /// What the loss is taken on.
     pub queries: Vec<Query>,
@@ -54,10 +66,11 @@ pub enum Format {
     E2e,
 }
 
-/// Settings of the TTT dataset.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DatasetConfig {
-    /// Largest number of items in a finite dataset (the paper: 250); 0 draws a fresh episode every step.
-    pub max_items: usize,
+/// The augmenters of `config` that a format can use: end-to-end, those that have a frame.
+fn usable_augmenters(
+    config: &DatasetConfig,
+    format: Format,
+) -> impl Iterator<Item = Augmenter> + '_ {
+    let usable = move |a: &Augmenter| format == Format::Icl || a.dihedral().is_some();
+    config.augmenters.iter().copied().filter(usable)
 }
