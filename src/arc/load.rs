@@ -91,6 +91,18 @@ pub fn load_pair_folder(path: &Path) -> Result<Vec<(String, Vec<Example>)>, Task
     files(path)?.iter().map(|file| Ok((stem(file), load_pairs(file)?))).collect()
 }
 
+/// The tasks of an object of tasks by id that was parsed before, such as a part of a larger file.
+pub(crate) fn load_value(value: &serde_json::Value, name: &str) -> Result<Dataset, TaskError> {
+    let file_error = |problem| TaskError { file: name.to_string(), task: None, problem };
+    let entries = parse::expect_object(value, "the set", "tasks by id").map_err(file_error)?;
+    let part = |(id, value): (&String, _)| Part {
+        file: name.to_string(),
+        id: id.clone(),
+        task: parse::task(id, value),
+    };
+    assemble(name, entries.iter().map(part).collect(), None)
+}
+
 /// One task of a source, good or bad.
 struct Part {
     file: String,
