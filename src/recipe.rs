@@ -1,1 +1,0 @@
-//! The one settings value: what a run does, as data.

@@ -1,0 +1,130 @@
+//! The ranges of all settings, and what must hold between them.
+
+use std::fmt::{Debug, Display};
+use std::ops::RangeInclusive;
+
+use super::layer::nearest;
+use super::{Recipe, RecipeError};
+use crate::adapter::{FitConfig, LoraConfig, TARGET_MODULES};
+use crate::dataset::{DatasetConfig, Sampling};
+
+impl Recipe {
+    /// Checks every setting, and the settings against each other.
+    ///
+    /// # Errors
+    /// [`RecipeError::Impossible`] for the first one that cannot be used.
+    pub fn validate(&self) -> Result<(), RecipeError> {
+        within("seed", self.seed, 0..=i64::MAX as u64)?;
+        dataset(&self.dataset)?;
+        lora(&self.lora)?;
+        fit(&self.fit)
+    }
+}
+
+fn dataset(config: &DatasetConfig) -> Result<(), RecipeError> {
+    within("dataset.identity_colors", config.identity_colors, 0.0..=1.0)?;
+    within("dataset.keep_zero", config.keep_zero, 0.0..=1.0)?;
+    within("dataset.augment_probability", config.augment_probability, 0.0..=1.0)?;
+    within("dataset.permute_rounds", config.permute_rounds, 0..=1000)?;
+    within("dataset.max_items", config.max_items, 1..=1_000_000)?;
+    within("dataset.batch_size", config.batch_size, 0..=config.max_items)?;
+    distinct("dataset.augmenters", config.augmenters.iter().map(|a| a.name()))?;
+    if config.augmenters.is_empty()
+        && config.augment_probability > 0.0
+        && config.sampling != Sampling::Finite
+    {
+        let probability = config.augment_probability;
+        return impossible(
+            "dataset.augment_probability",
+            probability,
+            "but dataset.augmenters names none to apply; add one, or set it to 0",
+        );
+    }
+    Ok(())
+}
+
+fn lora(config: &LoraConfig) -> Result<(), RecipeError> {
+    within("lora.rank", config.rank, 1..=4096)?;
+    above_zero("lora.alpha", config.alpha, 1e6)?;
+    let key = "lora.target_modules";
+    if config.target_modules.is_empty() {
+        return impossible(key, "[]", "name at least one layer, or set fit.format = \"none\"");
+    }
+    for module in &config.target_modules {
+        if !TARGET_MODULES.contains(&module.as_str()) {
+            let hint = match nearest(module, TARGET_MODULES) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("the layers are {}", TARGET_MODULES.join(", ")),
+            };
+            return impossible(key, format!("{module:?}"), hint);
+        }
+    }
+    distinct(key, config.target_modules.iter().map(String::as_str))
+}
+
+fn fit(config: &FitConfig) -> Result<(), RecipeError> {
+    within("fit.steps", config.steps, 1..=10_000_000)?;
+    above_zero("fit.learning_rate", config.learning_rate, 1.0)?;
+    within("fit.task_learning_rate", config.task_learning_rate, 0.0..=1.0)?;
+    within("fit.warmup", config.warmup, 0.0..=1.0)?;
+    within("fit.final_learning_rate", config.final_learning_rate, 0.0..=1.0)?;
+    within("fit.weight_decay", config.weight_decay, 0.0..=1.0)?;
+    for beta in config.betas {
+        if !(0.0..1.0).contains(&beta) {
+            return impossible("fit.betas", beta, "each must be from 0 to less than 1");
+        }
+    }
+    within("fit.clip_norm", config.clip_norm, 0.0..=1e6)?;
+    within("fit.max_tokens", config.max_tokens, 1..=10_000_000)?;
+    if config.patience > 0 && config.check_every == 0 {
+        return impossible(
+            "fit.patience",
+            config.patience,
+            "but fit.check_every = 0 makes no checks to wait for; set that to some steps, or this to 0",
+        );
+    }
+    Ok(())
+}
+
+fn impossible(
+    key: &str,
+    value: impl Display,
+    allowed: impl Into<String>,
+) -> Result<(), RecipeError> {
+    let (key, value, allowed) = (key.to_owned(), value.to_string(), allowed.into());
+    Err(RecipeError::Impossible { key, value, allowed })
+}
+
+/// NaN is within no range.
+fn within<T>(key: &str, value: T, range: RangeInclusive<T>) -> Result<(), RecipeError>
+where
+    T: PartialOrd + Display + Debug,
+{
+    if range.contains(&value) {
+        return Ok(());
+    }
+    impossible(key, value, format!("it must be from {} to {}", range.start(), range.end()))
+}
+
+fn above_zero<T: Into<f64> + Display + Copy>(
+    key: &str,
+    value: T,
+    largest: f64,
+) -> Result<(), RecipeError> {
+    let number: f64 = value.into();
+    if number > 0.0 && number <= largest {
+        return Ok(());
+    }
+    impossible(key, value, format!("it must be above 0 and at most {largest}"))
+}
+
+fn distinct<'a>(key: &str, names: impl Iterator<Item = &'a str>) -> Result<(), RecipeError> {
+    let mut seen = Vec::new();
+    for name in names {
+        if seen.contains(&name) {
+            return impossible(key, format!("{name:?} twice"), "name each once");
+        }
+        seen.push(name);
+    }
+    Ok(())
+}
