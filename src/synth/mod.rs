@@ -1,1 +1,346 @@
-//! To be written.
+//! Generators of tasks in the manner of ARC.
+//!
+//! A [`Family`] is a small program that draws a [`Rule`]: an idea of ARC's core knowledge (objects,
+//! symmetry, counting, motion, lines, ..) with its constants sampled. A rule then gives any number of
+//! examples, and only such sets of them from which the rule can be inferred. The generators make the
+//! demonstration tasks that ship with the program and the tasks on which the base model is trained.
+//!
+//! Invariant: a task depends on the random stream alone; nothing here does I/O.
+
+#[allow(dead_code)]
+mod canvas;
+mod color;
+mod demo;
+mod geometry;
+mod rule;
+mod scene;
+
+use std::sync::LazyLock;
+
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::arc::{ColorPermutation, Dihedral, Example, Task, Test};
+
+use canvas::{between, chance, pick};
+pub use demo::{demo_json, demo_tasks};
+pub use rule::Rule;
+
+/// The core knowledge that a family is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// Colors that stand for something: color maps, recoloring by a property.
+    Color,
+    /// Symmetry, scaling, cropping, tiling.
+    Geometry,
+    /// Objects told apart by size, shape, color or place.
+    Objects,
+    /// Gravity, sliding, pushing.
+    Motion,
+    /// Lines, rays, connections.
+    Lines,
+    /// Inside and outside, filling, borders.
+    Filling,
+    /// Repetition, symmetry completion, noise.
+    Patterns,
+    /// Panels and grids of separators.
+    Panels,
+    /// Counting, comparing, sorting.
+    Counting,
+    /// Stamps, copies, drawing between marks.
+    Copying,
+}
+
+/// A kind of task.
+#[derive(Debug, Clone, Copy)]
+pub struct Family {
+    /// Name in lower case with hyphens, unique.
+    pub name: &'static str,
+    /// What it is about.
+    pub group: Group,
+    /// From 1 (seen at a glance) to 5 (takes a person a while).
+    pub difficulty: u8,
+    /// The rule in a few words.
+    pub about: &'static str,
+    /// True if its rules say something for any grid, so that they can follow another rule.
+    pub is_general: bool,
+    rule: fn(&mut ChaCha8Rng, usize) -> Option<Rule>,
+}
+
+impl Family {
+    const fn new(
+        name: &'static str,
+        group: Group,
+        difficulty: u8,
+        about: &'static str,
+        rule: fn(&mut ChaCha8Rng, usize) -> Option<Rule>,
+    ) -> Self {
+        Self { name, group, difficulty, about, is_general: false, rule }
+    }
+
+    const fn general(mut self) -> Self {
+        self.is_general = true;
+        self
+    }
+}
+
+/// All families, in a stable order.
+pub fn families() -> &'static [Family] {
+    static ALL: LazyLock<Vec<Family>> =
+        LazyLock::new(|| [color::FAMILIES, geometry::FAMILIES].concat());
+    &ALL
+}
+
+/// The family called `name`.
+pub fn family(name: &str) -> Option<&'static Family> {
+    families().iter().find(|family| family.name == name)
+}
+
+/// How often a set of examples is begun anew before a caller is told that it cannot be had.
+const ATTEMPTS: usize = 12;
+
+/// How often a world has another background than 0.
+const OTHER_BACKGROUND: f64 = 0.1;
+
+/// Draws a rule of `family` for grids of at most `max_side`, in a world turned at random.
+pub fn sample_rule(family: &Family, rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
+    let rule = (family.rule)(rng, max_side)?;
+    let dihedral = pick(rng, &Dihedral::ALL);
+    let recolored = chance(rng, OTHER_BACKGROUND);
+    let colors = if recolored { ColorPermutation::random(rng) } else { ColorPermutation::IDENTITY };
+    Some(rule.seen_through(dihedral, colors))
+}
+
+/// Draws `n` examples of one rule of `family`, each of which can be inferred from the others.
+///
+/// `None` if `max_side` leaves no room for the family, or (rarely) if chance was against it.
+pub fn sample_pairs(
+    family: &Family,
+    rng: &mut ChaCha8Rng,
+    n: usize,
+    max_side: usize,
+) -> Option<Vec<Example>> {
+    (0..ATTEMPTS).find_map(|_| sample_rule(family, rng, max_side)?.pairs(rng, n, max_side))
+}
+
+/// Draws `n` examples of a rule of `first` followed by a rule of `second` on what the first makes.
+///
+/// `None` if `second` is not general, or as for [`sample_pairs`].
+pub fn sample_composition(
+    first: &Family,
+    second: &Family,
+    rng: &mut ChaCha8Rng,
+    n: usize,
+    max_side: usize,
+) -> Option<Vec<Example>> {
+    (0..ATTEMPTS).find_map(|_| composed_rule(first, second, rng, max_side)?.pairs(rng, n, max_side))
+}
+
+/// Draws a rule of `first` and then a rule of `second` in the same world.
+fn composed_rule(
+    first: &Family,
+    second: &Family,
+    rng: &mut ChaCha8Rng,
+    max_side: usize,
+) -> Option<Rule> {
+    if !second.is_general {
+        return None;
+    }
+    // The second may enlarge what it is given, so the first is often kept small.
+    let room = between(rng, max_side / 3, max_side);
+    let first = (first.rule)(rng, room)?;
+    let first = first.seen_through(pick(rng, &Dihedral::ALL), ColorPermutation::IDENTITY);
+    let second = (second.rule)(rng, max_side)?;
+    let second = second.seen_through(pick(rng, &Dihedral::ALL), ColorPermutation::IDENTITY);
+    Some(first.then(second))
+}
+
+/// Draws a task of `family`: demonstrations, and tests that can be inferred from them.
+///
+/// Its id is the family's name. `None` as for [`sample_pairs`].
+pub fn sample_task(
+    family: &Family,
+    rng: &mut ChaCha8Rng,
+    n_examples: usize,
+    n_tests: usize,
+    max_side: usize,
+) -> Option<Task> {
+    let mut examples = (0..ATTEMPTS).find_map(|_| {
+        let rule = sample_rule(family, rng, max_side)?;
+        rule.examples_and_tests(rng, n_examples, n_tests, max_side)
+    })?;
+    let tests = examples
+        .split_off(n_examples)
+        .into_iter()
+        .map(|e| Test { input: e.input, output: Some(e.output) })
+        .collect();
+    Some(Task { id: family.name.to_owned(), examples, tests })
+}
+
+/// Examples of one rule, and the families that it is from.
+#[derive(Debug, Clone)]
+pub struct Sampled {
+    /// The family.
+    pub family: &'static Family,
+    /// For a composition, the family whose rule follows.
+    pub then: Option<&'static Family>,
+    /// The examples.
+    pub examples: Vec<Example>,
+}
+
+/// What [`stream`] mixes.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamConfig {
+    /// Seed of the whole stream.
+    pub seed: u64,
+    /// Largest side of a grid.
+    pub max_side: usize,
+    /// Share of compositions, from 0 to 1.
+    pub compositions: f64,
+    /// Fewest and most examples of a rule.
+    pub n_examples: (usize, usize),
+}
+
+impl Default for StreamConfig {
+    fn default() -> Self {
+        Self { seed: 0, max_side: 30, compositions: 0.2, n_examples: (3, 6) }
+    }
+}
+
+/// The example sets of an endless stream, each a function of the seed and its index.
+pub fn stream(config: StreamConfig) -> impl Iterator<Item = Sampled> {
+    (0..).map(move |index| sample_at(config, index))
+}
+
+/// The example set at `index` of [`stream`].
+///
+/// # Panics
+/// If `max_side` is below 10, which leaves no room for most families, or `n_examples` is not a range.
+pub fn sample_at(config: StreamConfig, index: u64) -> Sampled {
+    assert!(config.max_side >= 10, "the stream needs sides of 10 at least");
+    let mut rng = crate::rng::stream(config.seed, "synth", "stream", index);
+    let rng = &mut rng;
+    let pool = families();
+    loop {
+        let max_side = between(rng, 8, 14).max(between(rng, 8, 30)).min(config.max_side);
+        let n = between(rng, config.n_examples.0, config.n_examples.1);
+        let family = &pool[rng.random_range(0..pool.len())];
+        let then = &pool[rng.random_range(0..pool.len())];
+        let composed = rng.random_bool(config.compositions) && then.is_general;
+        let examples = if composed {
+            sample_composition(family, then, rng, n, max_side)
+        } else {
+            sample_pairs(family, rng, n, max_side)
+        };
+        if let Some(examples) = examples {
+            return Sampled { family, then: composed.then_some(then), examples };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn rng(family: &Family, index: u64) -> ChaCha8Rng {
+        crate::rng::stream(7, family.name, "test", index)
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let names: HashSet<_> = families().iter().map(|f| f.name).collect();
+        assert_eq!(names.len(), families().len());
+        assert!(families().iter().all(|f| (1..=5).contains(&f.difficulty)));
+    }
+
+    #[test]
+    fn every_example_fits_and_is_what_its_rule_makes_of_the_input() {
+        for family in families() {
+            for (max_side, least) in [(12, 0), (16, 15), (30, 15)] {
+                let rules = (0..20).filter_map(|i| {
+                    let mut rng = rng(family, i);
+                    let rule = sample_rule(family, &mut rng, max_side)?;
+                    let examples = rule.pairs(&mut rng, 4, max_side)?;
+                    Some((rule, examples))
+                });
+                let mut n = 0;
+                for (rule, examples) in rules {
+                    n += 1;
+                    for e in &examples {
+                        assert_eq!(
+                            rule.apply(&e.input).as_ref(),
+                            Some(&e.output),
+                            "{}",
+                            family.name
+                        );
+                        assert_ne!(e.input, e.output, "{}", family.name);
+                        let (input, output) = (e.input.shape(), e.output.shape());
+                        let side = input.0.max(input.1).max(output.0).max(output.1);
+                        assert!(side <= max_side, "{}: side {side} of {max_side}", family.name);
+                    }
+                    assert!(examples.windows(2).any(|e| e[0].output != e[1].output));
+                }
+                assert!(n >= least, "{}: only {n} of 20 rules at {max_side}", family.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_family_has_many_tasks_and_repeats_them_exactly() {
+        for family in families() {
+            let draw = |i| sample_pairs(family, &mut rng(family, i), 2, 16);
+            let distinct: HashSet<_> = (0..200).filter_map(draw).collect();
+            assert!(distinct.len() >= 190, "{}: {} of 200", family.name, distinct.len());
+            assert_eq!(draw(3), draw(3), "{}", family.name);
+        }
+    }
+
+    #[test]
+    fn a_test_asks_for_no_color_that_nothing_shows() {
+        for family in families() {
+            let task = (0..50)
+                .find_map(|i| sample_task(family, &mut rng(family, i), 3, 1, 20))
+                .unwrap_or_else(|| panic!("{}: no task in 50", family.name));
+            let mut shown = task.tests[0].input.palette();
+            for (color, known) in shown.iter_mut().enumerate() {
+                *known |= task.examples.iter().any(|e| e.output.palette()[color]);
+            }
+            let asked = task.tests[0].output.as_ref().unwrap().palette();
+            assert!((0..10).all(|c| shown[c] || !asked[c]), "{}", family.name);
+        }
+    }
+
+    #[test]
+    fn a_composition_does_one_rule_and_then_the_other() {
+        let first = family("color-map").unwrap();
+        let second = family("upscale").unwrap();
+        let mut n = 0;
+        for i in 0..20 {
+            let mut rng = rng(first, i);
+            let attempt = (0..ATTEMPTS).find_map(|_| {
+                let rule = composed_rule(first, second, &mut rng, 20)?;
+                let examples = rule.pairs(&mut rng, 4, 20)?;
+                Some((rule, examples))
+            });
+            let Some((rule, examples)) = attempt else { continue };
+            n += 1;
+            for e in &examples {
+                assert_eq!(rule.apply(&e.input).as_ref(), Some(&e.output));
+                assert!(e.output.height() > e.input.height());
+            }
+        }
+        assert!(n > 15, "only {n} of 20");
+    }
+
+    #[test]
+    fn the_stream_depends_on_seed_and_index_alone() {
+        let config = StreamConfig { seed: 5, ..Default::default() };
+        let first: Vec<_> = stream(config).take(30).map(|s| s.examples).collect();
+        assert_eq!(first[29], sample_at(config, 29).examples);
+        let other = StreamConfig { seed: 6, ..config };
+        assert_ne!(first[0], sample_at(other, 0).examples);
+        assert!(first.iter().all(|e| (3..=6).contains(&e.len())));
+    }
+}

@@ -1,0 +1,508 @@
+//! Colors that stand for something: color maps, and recoloring by a property of the object.
+
+use rand_chacha::ChaCha8Rng;
+
+use crate::arc::{Color, Dihedral, Grid};
+
+use super::canvas::*;
+use super::scene::{Scene, dots, recoloring};
+use super::{Family, Group, Rule};
+
+const fn family(
+    name: &'static str,
+    difficulty: u8,
+    about: &'static str,
+    rule: fn(&mut ChaCha8Rng, usize) -> Option<Rule>,
+) -> Family {
+    Family::new(name, Group::Color, difficulty, about, rule)
+}
+
+pub(super) const FAMILIES: &[Family] = &[
+    family("color-map", 1, "each color becomes another one", color_map).general(),
+    family("swap-colors", 1, "two colors change places", swap_colors),
+    family("color-by-rank", 2, "the largest or smallest object is recolored", by_rank),
+    family("color-by-size", 2, "an object's number of cells gives its color", by_size),
+    family("color-by-shape", 3, "an object's shape gives its color", by_shape),
+    family("color-by-holes", 3, "an object's number of holes gives its color", by_holes),
+    family("color-by-order", 3, "objects take colors in turn from one side", by_order),
+    family("color-by-half", 2, "cells are recolored by the half they lie in", by_half),
+    family("color-by-symmetry", 4, "symmetric objects are recolored", by_symmetry),
+    family("color-at-edge", 2, "objects at the edge of the grid are recolored", at_edge),
+    family("color-by-legend", 4, "a legend beside the scene maps its colors", by_legend),
+    family("color-by-header", 3, "cells take the color at the head of their column", by_header),
+    family("color-checkered", 3, "rectangles become checkered", checkered),
+    family("keep-commonest", 2, "only the commonest color stays", keep_commonest),
+    family("color-by-seed", 2, "an object takes the color of its odd cell", by_seed),
+    family("color-by-solidity", 2, "solid and hollow rectangles are told apart", by_solidity),
+    family("color-by-posture", 2, "tall and wide rectangles are told apart", by_posture),
+    family("color-by-parity", 2, "cells are recolored by the parity of their row", by_parity),
+    family("color-alone", 2, "cells without a neighbor are recolored", alone),
+];
+
+fn color_map(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
+    let sides = Sides::choose(rng, 3, max_side.min(16))?;
+    let scene = Scene::choose(rng, 5);
+    let mut map = recoloring(rng, &[1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    if scene.palette().len() > 2 && chance(rng, 0.4) {
+        let kept = usize::from(scene.palette()[0]);
+        map[kept] = kept as Color;
+    }
+    if chance(rng, 0.2) {
+        [map[0]] = colors(rng);
+    }
+    let apply = move |grid: &Grid| Some(map_cells(grid, |c| map[usize::from(c)]));
+    Some(Rule::new(move |rng| Some(scene.draw(rng, sides)), apply).showing(color_bits))
+}
+
+fn swap_colors(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
+    let sides = Sides::choose(rng, 3, max_side.min(16))?;
+    let scene = Scene::choose(rng, 5);
+    let &[a, b, ..] = scene.palette() else { return None };
+    let swap = move |c| {
+        if c == a {
+            b
+        } else if c == b {
+            a
+        } else {
+            c
+        }
+    };
+    let draw = move |rng: &mut ChaCha8Rng| {
+        Some(scene.draw(rng, sides)).filter(|grid| count(grid, a) > 0 && count(grid, b) > 0)
+    };
+    Some(Rule::new(draw, move |grid| Some(map_cells(grid, swap))).showing(color_bits))
+}
+
+/// A scene of separate objects of one color each, drawn by `sprite`.
+fn objects_scene(
+    rng: &mut ChaCha8Rng,
+    sides: Sides,
+    least: usize,
+    sprite: impl FnMut(&mut ChaCha8Rng) -> Grid,
+) -> Option<Grid> {
+    let mut grid = sides.empty(rng);
+    let n = (grid.cells().len() / 24).clamp(least, 9);
+    let n = between(rng, least, n);
+    scatter(rng, &mut grid, (least, n + 2), sprite)?;
+    Some(grid)
+}
+
+/// The grid with each of its objects in the color that `color` gives it.
+fn recolor_objects(grid: &Grid, color: impl Fn(&Object) -> Option<Color>) -> Option<Grid> {
+    let mut output = grid.clone();
+    for object in objects(grid) {
+        let color = color(&object)?;
+        paint(&mut output, object.cells.iter().copied(), color);
+    }
+    Some(output)
+}
+
+fn by_rank(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
+    let sides = Sides::choose(rng, 7, max_side)?;
+    let [base, other, high, low] = colors(rng);
+    let (marks_high, marks_low) = pick(rng, &[(true, false), (false, true), (true, true)]);
+    let bases = if chance(rng, 0.5) { [base, base] } else { [base, other] };
+    let draw = move |rng: &mut ChaCha8Rng| {
+        objects_scene(rng, sides, 2, |rng| {
+            let color = pick(rng, &bases);
+            blob(rng, 1, 4, color)
+        })
+    };
+    let apply = move |grid: &Grid| {
+        let found = objects(grid);
+        let largest = only_max(found.iter().map(Object::size))?;
+        let smallest = only_max(found.iter().map(|o| usize::MAX - o.size()))?;
+        let mut output = grid.clone();
+        for (marked, index, color) in [(marks_high, largest, high), (marks_low, smallest, low)] {
+            if marked {
+                paint(&mut output, found[index].cells.iter().copied(), color);
+            }
+        }
+        Some(output)
+    };
+    Some(Rule::new(draw, apply))
+}
+
+fn by_size(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
+    let sides = Sides::choose(rng, 6, max_side.min(20))?;
+    let [base, codes @ ..]: [Color; 5] = colors(rng);
+    let n_sizes = between(rng, 2, 4);
+    let draw = move |rng: &mut ChaCha8Rng| {
+        objects_scene(rng, sides, 2, |rng| {
+            loop {
+                let sprite = blob(rng, 1, 3, base);
+                if count(&sprite, base) <= n_sizes {
+                    return sprite;
+                }
+            }
+        })
+    };
+    let apply = move |grid: &Grid| {
+        recolor_objects(grid, |object| codes[..n_sizes].get(object.size() - 1).copied())
+    };
+    let features =
+        |grid: &Grid| objects(grid).iter().fold(0, |bits, o| bits | 1 << o.size().min(9));
+    Some(Rule::new(draw, apply).showing(features))
+}
+
+fn by_shape(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
+    let sides = Sides::choose(rng, 9, max_side)?;
+    let [base, codes @ ..]: [Color; 4] = colors(rng);
+    let forms: [Grid; 3] = std::array::from_fn(|_| shape(rng, 3, 3));
+    let n_forms = between(rng, 2, 3);
+    if forms[0] == forms[1] || forms[1] == forms[2] || forms[0] == forms[2] {
+        return None;
+    }
+    let shapes = forms.clone();
+    let draw = move |rng: &mut ChaCha8Rng| {
+        objects_scene(rng, sides, 2, |rng| {
+            let which = between(rng, 0, n_forms - 1);
+            map_cells(&shapes[which], |c| c * base)
+        })
+    };
+    let index = move |object: &Object| forms.iter().position(|form| *form == object.mask());
+    let known = index.clone();
+    let apply = move |grid: &Grid| recolor_objects(grid, |object| index(object).map(|i| codes[i]));
+    let features =
+        move |grid: &Grid| objects(grid).iter().filter_map(&known).fold(0, |bits, i| bits | 1 << i);
+    Some(Rule::new(draw, apply).showing(features).requiring((1 << n_forms) - 1))
+}
+
+/// A chain of `n` frames that share walls, or a solid block for none.
+fn chain(rng: &mut ChaCha8Rng, n: usize, color: Color) -> Grid {
+    let (height, room) = (between(rng, 3, 4), between(rng, 1, 2));
+    if n == 0 {
+        return Grid::filled(between(rng, 2, 3), between(rng, 2, 4), color);
+    }
+    let mut grid = frame(height, 1 + n * (room + 1), color);
+    for wall in 0..=n {
+        paint(&mut grid, (0..height).map(|r| (r, wall * (room + 1))), color);
+    }
+    if chance(rng, 0.4) { Dihedral::Transpose.apply(&grid) } else { grid }
+}
+
+fn by_holes(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
+    let sides = Sides::choose(rng, 9, max_side)?;
+    let [base, codes @ ..]: [Color; 5] = colors(rng);
+    let n_codes = between(rng, 2, 4);
+    let draw = move |rng: &mut ChaCha8Rng| {
+        objects_scene(rng, sides, 2, |rng| {
+            let n = between(rng, 0, n_codes - 1);
+            chain(rng, n, base)
+        })
+    };
+    let apply = move |grid: &Grid| {
+        recolor_objects(grid, |object| codes[..n_codes].get(holes(&object.mask())).copied())
+    };
+    let features =
+        |grid: &Grid| objects(grid).iter().fold(0, |bits, o| bits | 1 << holes(&o.mask()).min(9));
+    Some(Rule::new(draw, apply).showing(features))
+}
+
+fn by_order(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
+    let sides = Sides::choose(rng, 7, max_side)?;
+    let [base, codes @ ..]: [Color; 4] = colors(rng);
+    let period = between(rng, 2, 3);
+    let draw = move |rng: &mut ChaCha8Rng| {
+        let mut grid = sides.empty(rng);
+        let mut left = between(rng, 0, 1);
+        loop {
+            let (height, width) = (between(rng, 1, grid.height() / 2), between(rng, 1, 3));
+            if left + width > grid.width() {
+                break;
+            }
+            let top = between(rng, 0, grid.height() - height);
+            let sprite = map_cells(&shape(rng, height, width), |c| c * base);
+            paste(&mut grid, &sprite, (top, left));
+            left += width + between(rng, 1, 2);
+        }
+        Some(grid)
+    };
+    let apply = move |grid: &Grid| {
+        let mut found = objects(grid);
+        found.sort_by_key(|o| o.left);
+        let mut output = grid.clone();
+        for (i, object) in found.iter().enumerate() {
+            paint(&mut output, object.cells.iter().copied(), codes[i % period]);
+        }
+        (found.len() > 1).then_some(output)
+    };
+    Some(
+        Rule::new(draw, apply)
+            .requiring(1)
+            .showing(move |grid| u64::from(objects(grid).len() > period)),
+    )
+}
+
+fn by_half(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
+    let sides = Sides::choose(rng, 4, max_side.min(14))?;
+    let [base, upper, lower] = colors(rng);
+    let upper = if chance(rng, 0.3) { base } else { upper };
+    let density = 0.1 * between(rng, 2, 6) as f64;
+    let draw = move |rng: &mut ChaCha8Rng| {
+        let (height, width) = sides.draw(rng);
+        let mut grid = Grid::filled(height & !1, width, 0);
+        dots(rng, &mut grid, &[base], density);
+        Some(grid)
+    };
+    let apply = move |grid: &Grid| {
+        let color = |r: usize| if r < grid.height() / 2 { upper } else { lower };
+        Some(Grid::from_fn(grid.height(), grid.width(), |r, c| {
+            if grid.get(r, c) == 0 { 0 } else { color(r) }
+        }))
+    };
+    Some(Rule::new(draw, apply))
+}
+
+/// True if left and right are alike.
+fn is_mirrored(mask: &Grid) -> bool {
+    Dihedral::FlipColumns.apply(mask) == *mask
+}
+
+fn by_symmetry(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
+    let sides = Sides::choose(rng, 10, max_side)?;
+    let [base, symmetric, other] = colors(rng);
+    let other = if chance(rng, 0.5) { base } else { other };
+    let draw = move |rng: &mut ChaCha8Rng| {
+        objects_scene(rng, sides, 2, |rng| {
+            let wants_symmetry = chance(rng, 0.5);
+            loop {
+                let sprite = blob(rng, 3, 4, base);
+                let n = Dihedral::ALL.iter().filter(|d| d.apply(&sprite) == sprite).count();
+                if wants_symmetry && is_mirrored(&sprite) && n == 2 || !wants_symmetry && n == 1 {
+                    return sprite;
+                }
+            }
+        })
+    };
+    let apply = move |grid: &Grid| {
+        recolor_objects(grid, |o| Some(if is_mirrored(&o.mask()) { symmetric } else { other }))
+    };
+    let features = |grid: &Grid| {
+        objects(grid).iter().fold(0, |bits, o| bits | 1 << u64::from(is_mirrored(&o.mask())))
+    };
+    Some(Rule::new(draw, apply).showing(features).requiring(0b11))
+}
+
+fn at_edge(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
+    let sides = Sides::choose(rng, 6, max_side)?;
+    let [base, edge, inner] = colors(rng);
+    let (edge, inner) = pick(rng, &[(edge, base), (edge, inner), (base, inner)]);
+    let draw =
+        move |rng: &mut ChaCha8Rng| objects_scene(rng, sides, 3, |rng| blob(rng, 1, 3, base));
+    let apply = move |grid: &Grid| {
+        recolor_objects(grid, |o| Some(if o.touches_edge(grid) { edge } else { inner }))
+    };
+    let features = |grid: &Grid| {
+        objects(grid).iter().fold(0, |bits, o| bits | 1 << u64::from(o.touches_edge(grid)))
+    };
+    Some(Rule::new(draw, apply).showing(features).requiring(0b11))
+}
+
+fn by_legend(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
+    let sides = Sides::choose(rng, 7, max_side)?;
+    let [wall] = colors(rng);
+    let most = between(rng, 2, 4);
+    let draw = move |rng: &mut ChaCha8Rng| {
+        let mut grid = sides.empty(rng);
+        let n = between(rng, 2, most);
+        let pairs = palette(rng, 2 * n, &[wall]);
+        let used = pairs.get(..n)?.to_vec();
+        for (i, pair) in used.iter().zip(pairs.get(n..)?).enumerate() {
+            grid.set(i, 0, *pair.0);
+            grid.set(i, 1, *pair.1);
+        }
+        let height = grid.height();
+        paint(&mut grid, (0..height).map(|r| (r, 2)), wall);
+        let mut body = Grid::filled(height, grid.width() - 3, 0);
+        let n_objects = body.cells().len() / 12 + 2;
+        scatter(rng, &mut body, (2, n_objects), |rng| {
+            let color = pick(rng, &used);
+            blob(rng, 1, 3, color)
+        })?;
+        paste(&mut grid, &body, (0, 3));
+        Some(grid)
+    };
+    let apply = move |grid: &Grid| {
+        let mut map = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+        for r in 0..grid.height() {
+            map[usize::from(grid.get(r, 0))] = grid.get(r, 1);
+        }
+        Some(Grid::from_fn(grid.height(), grid.width(), |r, c| {
+            let color = grid.get(r, c);
+            if c < 3 { color } else { map[usize::from(color)] }
+        }))
+    };
+    Some(Rule::new(draw, apply))
+}
+
+fn by_header(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
+    let sides = Sides::choose(rng, 4, max_side.min(16))?;
+    let [base] = colors(rng);
+    let n_colors = between(rng, 2, 5);
+    let density = 0.1 * between(rng, 3, 6) as f64;
+    let draw = move |rng: &mut ChaCha8Rng| {
+        let mut grid = sides.empty(rng);
+        dots(rng, &mut grid, &[base], density);
+        let heads = palette(rng, n_colors, &[base]);
+        for c in 0..grid.width() {
+            let color = pick(rng, &heads);
+            grid.set(0, c, color);
+        }
+        Some(grid)
+    };
+    let apply = move |grid: &Grid| {
+        let color = |r, c| if grid.get(r, c) == 0 { 0 } else { grid.get(0, c) };
+        Some(Grid::from_fn(grid.height(), grid.width(), color))
+    };
+    Some(Rule::new(draw, apply))
+}
+
+fn checkered(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
+    let sides = Sides::choose(rng, 6, max_side)?;
+    let [base, second, alternate] = colors(rng);
+    let bases = if chance(rng, 0.5) { [base, base] } else { [base, second] };
+    let draw = move |rng: &mut ChaCha8Rng| {
+        objects_scene(rng, sides, 1, |rng| {
+            let (height, width) = (between(rng, 2, 5), between(rng, 2, 5));
+            Grid::filled(height, width, pick(rng, &bases))
+        })
+    };
+    let apply = move |grid: &Grid| {
+        let mut output = grid.clone();
+        for object in objects(grid) {
+            let odd = |&&(r, c): &&Cell| (r + c + object.top + object.left) % 2 == 1;
+            paint(&mut output, object.cells.iter().filter(odd).copied(), alternate);
+        }
+        Some(output)
+    };
+    Some(Rule::new(draw, apply).showing(color_bits))
+}
+
+fn keep_commonest(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
+    let sides = Sides::choose(rng, 4, max_side.min(16))?;
+    let scene = Scene::choose(rng, 5);
+    let keeps_rarest = chance(rng, 0.3);
+    if scene.palette().len() < 2 {
+        return None;
+    }
+    let draw = move |rng: &mut ChaCha8Rng| Some(scene.draw(rng, sides));
+    let apply = move |grid: &Grid| {
+        let found = colors_of(grid);
+        let key = |&c: &Color| {
+            let n = count(grid, c) as isize;
+            if keeps_rarest { -n } else { n }
+        };
+        let kept = found[only_max(found.iter().map(key))?];
+        Some(map_cells(grid, |c| if c == kept { c } else { 0 }))
+    };
+    Some(Rule::new(draw, apply))
+}
+
+fn by_seed(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
+    let sides = Sides::choose(rng, 6, max_side)?;
+    let [base] = colors(rng);
+    let n_colors = between(rng, 2, 5);
+    let draw = move |rng: &mut ChaCha8Rng| {
+        let seeds = palette(rng, n_colors, &[base]);
+        objects_scene(rng, sides, 2, |rng| {
+            let mut sprite = blob(rng, 2, 4, base);
+            let (r, c) = {
+                let cells = cells_of(&sprite, base);
+                pick(rng, &cells)
+            };
+            let color = pick(rng, &seeds);
+            sprite.set(r, c, color);
+            sprite
+        })
+    };
+    let apply = move |grid: &Grid| {
+        recolor_objects(grid, |object| {
+            let mut colors = object.cells.iter().map(|&(r, c)| grid.get(r, c));
+            colors.find(|&c| c != base)
+        })
+    };
+    Some(Rule::new(draw, apply))
+}
+
+fn by_solidity(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
+    let sides = Sides::choose(rng, 8, max_side)?;
+    let [base, solid, hollow] = colors(rng);
+    let hollow = if chance(rng, 0.3) { base } else { hollow };
+    let draw = move |rng: &mut ChaCha8Rng| {
+        objects_scene(rng, sides, 2, |rng| {
+            let (height, width) = (between(rng, 3, 5), between(rng, 3, 5));
+            if chance(rng, 0.5) {
+                frame(height, width, base)
+            } else {
+                Grid::filled(height, width, base)
+            }
+        })
+    };
+    let apply = move |grid: &Grid| {
+        recolor_objects(grid, |o| Some(if o.is_solid() { solid } else { hollow }))
+    };
+    let features =
+        |grid: &Grid| objects(grid).iter().fold(0, |bits, o| bits | 1 << u64::from(o.is_solid()));
+    Some(Rule::new(draw, apply).showing(features).requiring(0b11))
+}
+
+fn by_posture(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
+    let sides = Sides::choose(rng, 7, max_side)?;
+    let [base, tall, wide] = colors(rng);
+    let wide = if chance(rng, 0.3) { base } else { wide };
+    let draw = move |rng: &mut ChaCha8Rng| {
+        objects_scene(rng, sides, 2, |rng| {
+            let short = between(rng, 1, 3);
+            let long = between(rng, short + 1, 5);
+            let (height, width) = if chance(rng, 0.5) { (short, long) } else { (long, short) };
+            Grid::filled(height, width, base)
+        })
+    };
+    let apply = move |grid: &Grid| {
+        recolor_objects(grid, |o| Some(if o.height > o.width { tall } else { wide }))
+    };
+    let features = |grid: &Grid| {
+        objects(grid).iter().fold(0, |bits, o| bits | 1 << u64::from(o.height > o.width))
+    };
+    Some(Rule::new(draw, apply).showing(features).requiring(0b11))
+}
+
+fn by_parity(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
+    let sides = Sides::choose(rng, 4, max_side.min(16))?;
+    let [base, even, odd] = colors(rng);
+    let odd = if chance(rng, 0.4) { base } else { odd };
+    let density = 0.1 * between(rng, 4, 9) as f64;
+    let draw = move |rng: &mut ChaCha8Rng| {
+        let mut grid = sides.empty(rng);
+        dots(rng, &mut grid, &[base], density);
+        Some(grid)
+    };
+    let apply = move |grid: &Grid| {
+        Some(Grid::from_fn(grid.height(), grid.width(), |r, c| match grid.get(r, c) {
+            0 => 0,
+            _ if r % 2 == 0 => even,
+            _ => odd,
+        }))
+    };
+    Some(Rule::new(draw, apply))
+}
+
+fn alone(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
+    let sides = Sides::choose(rng, 5, max_side.min(16))?;
+    let [base, alone] = colors(rng);
+    let recolors_groups = chance(rng, 0.4);
+    let draw = move |rng: &mut ChaCha8Rng| {
+        objects_scene(rng, sides, 3, |rng| {
+            if chance(rng, 0.5) { Grid::filled(1, 1, base) } else { blob(rng, 1, 3, base) }
+        })
+    };
+    let apply = move |grid: &Grid| {
+        recolor_objects(grid, |o| {
+            Some(if (o.size() > 1) == recolors_groups { alone } else { base })
+        })
+    };
+    let features =
+        |grid: &Grid| objects(grid).iter().fold(0, |bits, o| bits | 1 << u64::from(o.size() > 1));
+    Some(Rule::new(draw, apply).showing(features).requiring(0b11))
+}
