@@ -1,0 +1,342 @@
+//! From the maps of one test to its distinct candidates.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::majority::{column_majority, row_majority};
+use super::{CellMap, NBestConfig, score_grids};
+use crate::arc::{Dihedral, Grid, N_COLORS};
+
+/// Settings of [`collect_candidates`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CandidateConfig {
+    /// Grids that each map may add to its proposal.
+    pub n_best: NBestConfig,
+    /// Add the cell-wise product of all maps.
+    pub product: bool,
+    /// Add the row and column majorities, which only the hierarchical vote of the paper asks for.
+    pub majorities: bool,
+    /// Largest number of candidates, at least 1; those that no map proposes go first.
+    pub max_candidates: usize,
+}
+
+impl Default for CandidateConfig {
+    fn default() -> Self {
+        Self {
+            n_best: NBestConfig::default(),
+            product: true,
+            majorities: true,
+            max_candidates: 400,
+        }
+    }
+}
+
+/// A grid that may be the answer, in the task's frame, with everything that a vote needs to know of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The grid.
+    pub grid: Grid,
+    /// Indices of the maps whose proposal it is.
+    pub proposed_by: Vec<usize>,
+    /// Indices of the further maps that have it among their most probable grids.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub found_by: Vec<usize>,
+    /// It is the cell-wise product of all maps.
+    #[serde(skip_serializing_if = "is_false", default)]
+    pub product: bool,
+    /// It is the row or column majority of the proposals, of all or of one symmetry.
+    #[serde(skip_serializing_if = "is_false", default)]
+    pub majority: bool,
+    /// Its log-probability under each map, in nats, rounded to thousandths: what the record keeps is what
+    /// the vote saw.
+    pub log_probs: Vec<f32>,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+impl Candidate {
+    /// A candidate that nobody has proposed yet.
+    fn new(grid: Grid) -> Self {
+        Self {
+            grid,
+            proposed_by: Vec::new(),
+            found_by: Vec::new(),
+            product: false,
+            majority: false,
+            log_probs: Vec::new(),
+        }
+    }
+
+    /// The highest of its log-probabilities.
+    fn best_log_prob(&self) -> f32 {
+        self.log_probs.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+    }
+}
+
+/// The distinct candidates of one test, each scored under every map.
+///
+/// Their order does not depend on the order of the maps: by number of proposals, then blends of maps, then
+/// the highest log-probability, then the grid itself.
+pub fn collect_candidates(maps: &[CellMap], config: &CandidateConfig) -> Vec<Candidate> {
+    let mut found: BTreeMap<Grid, Candidate> = BTreeMap::new();
+    let mut proposals = Vec::with_capacity(maps.len());
+    for (index, map) in maps.iter().enumerate() {
+        let proposal = map.proposal();
+        candidate(&mut found, &proposal).proposed_by.push(index);
+        if config.n_best.limit > 0 {
+            // One more than asked for, as the proposal is usually among them.
+            let n_best = NBestConfig { limit: config.n_best.limit + 1, ..config.n_best.clone() };
+            let further = map.n_best(&n_best).into_iter().map(|(grid, _)| grid);
+            for grid in further.filter(|g| *g != proposal).take(config.n_best.limit) {
+                candidate(&mut found, &grid).found_by.push(index);
+            }
+        }
+        proposals.push(proposal);
+    }
+    if config.product
+        && let Some(product) = product_of_maps(maps)
+    {
+        candidate(&mut found, &product).product = true;
+    }
+    if config.majorities {
+        for group in vote_groups(maps.iter().map(|m| m.view.dihedral)) {
+            let grids: Vec<&Grid> = group.members.iter().map(|&i| &proposals[i]).collect();
+            for grid in [row_majority(&grids), column_majority(&grids)].into_iter().flatten() {
+                candidate(&mut found, &grid).majority = true;
+            }
+        }
+    }
+    let mut candidates: Vec<Candidate> = found.into_values().collect();
+    let scores = score_grids(maps, &candidates.iter().map(|c| &c.grid).collect::<Vec<_>>());
+    for (candidate, scores) in candidates.iter_mut().zip(scores) {
+        candidate.log_probs = scores.into_iter().map(rounded).collect();
+    }
+    // The sort is stable, and the grids are in order already.
+    candidates.sort_by(|a, b| {
+        let key = |c: &Candidate| (c.proposed_by.len(), c.product || c.majority);
+        key(b).cmp(&key(a)).then(b.best_log_prob().total_cmp(&a.best_log_prob()))
+    });
+    candidates.truncate(config.max_candidates.max(1));
+    candidates
+}
+
+/// The candidate with this grid, new or old.
+fn candidate<'a>(found: &'a mut BTreeMap<Grid, Candidate>, grid: &Grid) -> &'a mut Candidate {
+    found.entry(grid.clone()).or_insert_with(|| Candidate::new(grid.clone()))
+}
+
+/// To thousandths of a nat, which JSON writes in few digits.
+fn rounded(log_prob: f32) -> f32 {
+    (f64::from(log_prob) * 1000.0).round() as f32 / 1000.0 + 0.0
+}
+
+/// Maps that vote together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VoteGroup {
+    /// The symmetry of all its views, or `None` for the group of all maps.
+    pub dihedral: Option<Dihedral>,
+    /// Indices of its maps.
+    pub members: Vec<usize>,
+}
+
+/// The groups of the paper's vote, those that have a map: all maps, then the maps of each symmetry.
+pub fn vote_groups(dihedrals: impl Iterator<Item = Dihedral> + Clone) -> Vec<VoteGroup> {
+    let names = std::iter::once(None).chain(Dihedral::ALL.map(Some));
+    let groups = names.map(|dihedral| {
+        let members = dihedrals.clone().enumerate();
+        let members = members.filter(|&(_, d)| dihedral.is_none_or(|wanted| wanted == d));
+        VoteGroup { dihedral, members: members.map(|(index, _)| index).collect() }
+    });
+    groups.filter(|group| !group.members.is_empty()).collect()
+}
+
+/// The grid that has in each cell the color with the highest product of probabilities over all maps, in the
+/// shape for which the same holds.
+fn product_of_maps(maps: &[CellMap]) -> Option<Grid> {
+    let shape = shape_of_product(maps)?;
+    let holders: Vec<_> = maps.iter().filter_map(|map| Some((map, map.place(shape)?))).collect();
+    Some(Grid::from_fn(shape.0, shape.1, |row, column| {
+        let mut sums = [0.0_f64; N_COLORS];
+        for (map, placement) in &holders {
+            let shown = map.log_colors(placement.index(row, column));
+            for (sum, &color) in sums.iter_mut().zip(map.view.colors.table()) {
+                *sum += f64::from(shown[usize::from(color)]);
+            }
+        }
+        (1..N_COLORS).fold(0, |best, c| if sums[c] > sums[best] { c } else { best }) as u8
+    }))
+}
+
+/// The shape, in the task's frame, that most maps can hold and that is most probable under their product.
+fn shape_of_product(maps: &[CellMap]) -> Option<(usize, usize)> {
+    let mut totals: BTreeMap<(usize, usize), (usize, f64)> = BTreeMap::new();
+    for map in maps {
+        let shapes = match map.shape {
+            Some(forced) => vec![(forced, 0.0)],
+            None => map.shape_log_probs(),
+        };
+        for (shown, log_prob) in shapes {
+            let shape = map.view.dihedral.inverse().apply_shape(shown);
+            let (holders, total) = totals.entry(shape).or_default();
+            *holders += 1;
+            *total += log_prob;
+        }
+    }
+    let better = |a: &(usize, f64), b: &(usize, f64)| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1));
+    totals
+        .into_iter()
+        .reduce(|best, next| if better(&next.1, &best.1).is_gt() { next } else { best })
+        .map(|(shape, _)| shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::arc::{View, strategies};
+    use crate::candidate::IMPOSSIBLE;
+    use crate::candidate::testing::{forced_map, open_map, sure_map};
+
+    /// Nothing but the proposals.
+    fn bare() -> CandidateConfig {
+        let n_best = NBestConfig { limit: 0, ..Default::default() };
+        CandidateConfig { n_best, product: false, majorities: false, max_candidates: 400 }
+    }
+
+    proptest! {
+        #[test]
+        fn one_grid_seen_from_everywhere_is_one_candidate(
+            grid in strategies::grid(6),
+            views in prop::collection::vec(strategies::view(3), 1..12),
+        ) {
+            let maps: Vec<CellMap> =
+                views.into_iter().map(|view| sure_map(view, &grid, 0.9)).collect();
+            let candidates = collect_candidates(&maps, &bare());
+            prop_assert_eq!(candidates.len(), 1);
+            prop_assert_eq!(&candidates[0].grid, &grid);
+            prop_assert_eq!(&candidates[0].proposed_by, &(0..maps.len()).collect::<Vec<_>>());
+            // All blends of unanimous maps are the same grid again.
+            let all = collect_candidates(&maps, &CandidateConfig { n_best: bare().n_best, ..Default::default() });
+            prop_assert_eq!(all.len(), 1);
+            prop_assert!(all[0].product && all[0].majority);
+        }
+
+        #[test]
+        fn every_candidate_is_scored_under_every_map(
+            maps in prop::collection::vec(prop_oneof![open_map(4), forced_map(4)], 1..6),
+        ) {
+            let candidates = collect_candidates(&maps, &CandidateConfig::default());
+            for candidate in &candidates {
+                prop_assert_eq!(candidate.log_probs.len(), maps.len());
+                for (map, &kept) in maps.iter().zip(&candidate.log_probs) {
+                    let expected = map.log_prob(&candidate.grid);
+                    prop_assert!((kept - expected).abs() < 2e-3, "{kept} for {expected}");
+                }
+            }
+            let proposals: usize = candidates.iter().map(|c| c.proposed_by.len()).sum();
+            prop_assert_eq!(proposals, maps.len());
+            for (index, map) in maps.iter().enumerate() {
+                let own = candidates.iter().find(|c| c.proposed_by.contains(&index)).unwrap();
+                prop_assert_eq!(&own.grid, &map.proposal());
+                prop_assert!(!own.found_by.contains(&index));
+            }
+        }
+
+        #[test]
+        fn the_order_of_the_maps_does_not_matter(
+            maps in prop::collection::vec(prop_oneof![open_map(4), forced_map(4)], 1..6),
+            seed: u64,
+        ) {
+            use rand::seq::SliceRandom;
+            let mut order: Vec<usize> = (0..maps.len()).collect();
+            order.shuffle(&mut crate::rng::stream(seed, "", "", 0));
+            let shuffled: Vec<CellMap> = order.iter().map(|&i| maps[i].clone()).collect();
+            let before = collect_candidates(&maps, &CandidateConfig::default());
+            let after = collect_candidates(&shuffled, &CandidateConfig::default());
+            prop_assert_eq!(before.len(), after.len());
+            for (before, after) in before.iter().zip(&after) {
+                prop_assert_eq!(&before.grid, &after.grid);
+                let mut by: Vec<usize> = after.proposed_by.iter().map(|&i| order[i]).collect();
+                by.sort();
+                prop_assert_eq!(&before.proposed_by, &by);
+                for (new, &old) in order.iter().enumerate() {
+                    prop_assert_eq!(before.log_probs[old], after.log_probs[new]);
+                }
+            }
+        }
+
+        #[test]
+        fn the_product_is_the_best_grid_of_all_maps_together(
+            shape in (1..4_usize, 1..4_usize),
+            views in prop::collection::vec(strategies::view(3), 1..5),
+            cells in prop::collection::vec(prop::array::uniform11(-6.0_f32..3.0), 9 * 4),
+            flip: prop::sample::Index,
+            color in 0..10_u8,
+        ) {
+            let maps: Vec<CellMap> = views.into_iter().enumerate().map(|(i, view)| {
+                let shown = view.dihedral.apply_shape(shape);
+                let mine = &cells[i * 9..][..shown.0 * shown.1];
+                CellMap {
+                    view,
+                    format: crate::dataset::Format::Icl,
+                    height: shown.0,
+                    width: shown.1,
+                    log_probs: mine.iter().map(|&c| crate::candidate::testing::normalized(c)).collect(),
+                    shape: Some(shown),
+                }
+            }).collect();
+            let product = product_of_maps(&maps).unwrap();
+            let total = |grid: &Grid| maps.iter().map(|m| m.log_prob(grid)).sum::<f32>();
+            let i = flip.index(product.cells().len());
+            let mut other = product.clone();
+            other.set(i / product.width(), i % product.width(), color);
+            prop_assert!(total(&other) <= total(&product) + 1e-3);
+        }
+    }
+
+    #[test]
+    fn the_product_can_be_a_grid_that_no_map_proposes() {
+        let first = Grid::from_rows(&[[1, 2]]).unwrap();
+        let second = Grid::from_rows(&[[3, 4]]).unwrap();
+        let mut maps =
+            vec![sure_map(View::IDENTITY, &first, 0.6), sure_map(View::IDENTITY, &second, 0.6)];
+        // Each is surer of another cell.
+        maps[0].log_probs[0] = sure_map(View::IDENTITY, &first, 0.99).log_probs[0];
+        maps[1].log_probs[1] = sure_map(View::IDENTITY, &second, 0.99).log_probs[1];
+        let candidates = collect_candidates(&maps, &CandidateConfig { product: true, ..bare() });
+        let product = candidates.iter().find(|c| c.product).unwrap();
+        assert_eq!(product.grid, Grid::from_rows(&[[1, 4]]).unwrap());
+        assert!(product.proposed_by.is_empty());
+    }
+
+    #[test]
+    fn what_no_map_proposes_gives_way_first() {
+        let grid = Grid::from_rows(&[[1, 2, 3]]).unwrap();
+        let other = Grid::from_rows(&[[4, 5, 6]]).unwrap();
+        let maps = [sure_map(View::IDENTITY, &grid, 0.4), sure_map(View::IDENTITY, &other, 0.4)];
+        let all = collect_candidates(&maps, &CandidateConfig::default());
+        assert!(all.len() > 4);
+        let config = CandidateConfig { max_candidates: 2, ..Default::default() };
+        let kept = collect_candidates(&maps, &config);
+        assert_eq!(kept, all[..2]);
+        assert!(kept.iter().all(|c| c.proposed_by.len() == 1));
+    }
+
+    #[test]
+    fn a_record_is_compact_and_comes_back_equal() {
+        let maps = [
+            sure_map(View::IDENTITY, &Grid::filled(1, 1, 3), 0.7),
+            sure_map(View::IDENTITY, &Grid::filled(1, 2, 3), 0.7),
+        ];
+        let candidates = collect_candidates(&maps, &bare());
+        assert_eq!(candidates[0].log_probs[1], IMPOSSIBLE);
+        let text = serde_json::to_string(&candidates[0]).unwrap();
+        assert_eq!(text, r#"{"grid":[[3]],"proposed_by":[0],"log_probs":[-0.357,-1000000.0]}"#);
+        assert_eq!(serde_json::from_str::<Candidate>(&text).unwrap(), candidates[0]);
+    }
+}
