@@ -17,6 +17,7 @@ pub mod device;
 pub mod engine;
 pub mod evaluate;
 pub mod kernel;
+pub mod memory;
 pub mod model;
 pub mod pipeline;
 pub mod pretrain;
