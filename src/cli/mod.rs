@@ -5,6 +5,7 @@
 mod data;
 mod doctor;
 mod fit;
+mod interrupt;
 mod merge;
 mod predict;
 mod pretrain;

@@ -7,11 +7,17 @@ mod block;
 mod canvas;
 mod checkpoint;
 mod grid_model;
+mod loss;
+mod optimizer;
 
 pub use block::{block_reference, run_block};
 pub use canvas::{
     Batch, Canvas, Conditioning, FrameCode, MASK, N_EMBED_ROWS, N_FRAME_ROWS, N_FRAME_TOKENS, PAD,
     UNKNOWN,
 };
+pub(crate) use checkpoint::read_tensor;
 pub use checkpoint::{CheckpointError, StoredDtype, Weights};
 pub use grid_model::{ContextTokens, GridModel, GridModelConfig, Lora};
+pub(crate) use grid_model::{normal, to_device, to_host};
+pub use loss::{cross_entropy, log_probabilities};
+pub use optimizer::{AdamW, Moments, Muon, clip_factor};

@@ -3,6 +3,10 @@
 //! A family knows how to fit an adapter to a task and how to predict a test output under given views.
 //! Everything around it (runs, votes, reports) knows nothing else about a model.
 
+mod encode;
+
+pub use encode::{Encoded, Told, canvas_of, frame_code, query_canvas, shown_canvas};
+
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 

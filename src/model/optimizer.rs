@@ -1,0 +1,195 @@
+//! Optimizers over a list of matrices, on any device.
+
+use burn::tensor::Tensor;
+
+use super::grid_model::{to_device, to_host};
+use crate::engine::HostTensor;
+
+/// Settings of AdamW (Loshchilov & Hutter 2017, arXiv 1711.05101).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamW {
+    /// Decay of the first and the second moment.
+    pub betas: [f64; 2],
+    /// Decoupled weight decay, times the learning rate.
+    pub weight_decay: f64,
+}
+
+/// Settings of Muon (Jordan et al. 2024): momentum, then the update's nearest semi-orthogonal matrix.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Muon {
+    /// Decay of the momentum.
+    pub momentum: f64,
+    /// Decoupled weight decay, times the learning rate.
+    pub weight_decay: f64,
+}
+
+/// What an optimizer remembers of one parameter.
+#[derive(Debug, Clone)]
+pub enum Moments {
+    /// First and second moment.
+    AdamW {
+        /// Running mean of the gradient.
+        first: Tensor<2>,
+        /// Running mean of its square.
+        second: Tensor<2>,
+    },
+    /// Running mean of the gradient.
+    Muon(Tensor<2>),
+}
+
+impl Moments {
+    /// The state's tensors in host memory, in a fixed order.
+    pub fn to_host(&self) -> Vec<HostTensor> {
+        match self {
+            Moments::AdamW { first, second } => vec![to_host(first), to_host(second)],
+            Moments::Muon(momentum) => vec![to_host(momentum)],
+        }
+    }
+
+    /// The same kind of state with values from host memory; `None` if their number or shapes differ.
+    pub fn with_host(&self, values: &[HostTensor]) -> Option<Self> {
+        let like = |t: &Tensor<2>, v: &HostTensor| {
+            (v.shape == t.dims()).then(|| to_device(v, &t.device()))
+        };
+        match (self, values) {
+            (Moments::AdamW { first, second }, [a, b]) => {
+                Some(Moments::AdamW { first: like(first, a)?, second: like(second, b)? })
+            }
+            (Moments::Muon(m), [a]) => Some(Moments::Muon(like(m, a)?)),
+            _ => None,
+        }
+    }
+}
+
+const EPSILON: f64 = 1e-8;
+
+impl AdamW {
+    /// Fresh state for `parameter`.
+    pub fn init(&self, parameter: &Tensor<2>) -> Moments {
+        Moments::AdamW { first: parameter.zeros_like(), second: parameter.zeros_like() }
+    }
+
+    /// The parameter after step `t` (from 1).
+    ///
+    /// # Panics
+    /// If the state is not AdamW's.
+    pub fn step(
+        &self,
+        learning_rate: f64,
+        t: usize,
+        parameter: Tensor<2>,
+        gradient: Tensor<2>,
+        moments: &mut Moments,
+    ) -> Tensor<2> {
+        let Moments::AdamW { first, second } = moments else {
+            panic!("the state of another optimizer")
+        };
+        let [b1, b2] = self.betas;
+        *first = first.clone() * b1 + gradient.clone() * (1.0 - b1);
+        *second = second.clone() * b2 + gradient.powi_scalar(2) * (1.0 - b2);
+        let t = t as i32;
+        let (c1, c2) = (1.0 - b1.powi(t), 1.0 - b2.powi(t));
+        let update = first.clone() / ((second.clone() / c2).sqrt() + EPSILON);
+        parameter * (1.0 - learning_rate * self.weight_decay) - update * (learning_rate / c1)
+    }
+}
+
+impl Muon {
+    /// Fresh state for `parameter`.
+    pub fn init(&self, parameter: &Tensor<2>) -> Moments {
+        Moments::Muon(parameter.zeros_like())
+    }
+
+    /// The parameter after one step.
+    ///
+    /// # Panics
+    /// If the state is not Muon's.
+    pub fn step(
+        &self,
+        learning_rate: f64,
+        parameter: Tensor<2>,
+        gradient: Tensor<2>,
+        moments: &mut Moments,
+    ) -> Tensor<2> {
+        let Moments::Muon(momentum) = moments else { panic!("the state of another optimizer") };
+        let keep = self.momentum;
+        *momentum = momentum.clone() * keep + gradient.clone() * (1.0 - keep);
+        // Nesterov: look one step ahead.
+        let ahead = gradient * (1.0 - keep) + momentum.clone() * keep;
+        let [rows, columns] = parameter.dims();
+        let size = (columns as f64 / rows as f64).max(1.0).sqrt();
+        parameter * (1.0 - learning_rate * self.weight_decay)
+            - orthogonalize(ahead) * (learning_rate * size)
+    }
+}
+
+/// Five Newton–Schulz iterations towards the nearest semi-orthogonal matrix (Muon's quintic coefficients).
+fn orthogonalize(gradient: Tensor<2>) -> Tensor<2> {
+    let [rows, columns] = gradient.dims();
+    let tall = rows > columns;
+    let mut x = if tall { gradient.transpose() } else { gradient };
+    let norm = x.clone().powi_scalar(2).sum().sqrt().reshape([1, 1]) + 1e-7;
+    x = x / norm;
+    for _ in 0..5 {
+        let a = x.clone().matmul(x.clone().transpose());
+        let b = a.clone() * -4.7750 + a.clone().matmul(a) * 2.0315;
+        x = x.clone() * 3.4445 + b.matmul(x);
+    }
+    if tall { x.transpose() } else { x }
+}
+
+/// The factor that brings the global norm of `gradients` down to `most`, or 1; 0 for `most` means no limit.
+pub fn clip_factor(gradients: &[Tensor<2>], most: f64) -> f64 {
+    if most <= 0.0 {
+        return 1.0;
+    }
+    let square: f64 = gradients
+        .iter()
+        .map(|g| f64::from(g.clone().powi_scalar(2).sum().into_scalar::<f32>()))
+        .sum();
+    let norm = square.sqrt();
+    // A norm that is not a number is left alone: the caller's check of the loss reports it.
+    if norm > most { most / norm } else { 1.0 }
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+
+    fn tensor(values: Vec<f32>, shape: [usize; 2]) -> Tensor<2> {
+        Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+    }
+
+    #[test]
+    fn adamw_takes_its_first_step_by_the_learning_rate_against_the_gradient() {
+        let adam = AdamW { betas: [0.9, 0.99], weight_decay: 0.1 };
+        let p = tensor(vec![1.0, -2.0], [1, 2]);
+        let mut moments = adam.init(&p);
+        let p = adam.step(0.01, 1, p, tensor(vec![3.0, -0.5], [1, 2]), &mut moments);
+        let values = to_host(&p).values;
+        assert!((values[0] - (1.0 * (1.0 - 0.001) - 0.01)).abs() < 1e-6, "{values:?}");
+        assert!((values[1] - (-2.0 * (1.0 - 0.001) + 0.01)).abs() < 1e-6, "{values:?}");
+    }
+
+    #[test]
+    fn muon_updates_are_nearly_orthogonal_whatever_the_gradient_s_scale() {
+        let gradient =
+            tensor((0..12).map(|i| ((i * 7 % 5) as f32 - 2.0) * 100.0).collect(), [3, 4]);
+        let o = orthogonalize(gradient);
+        let gram = to_host(&o.clone().matmul(o.transpose())).values;
+        for i in 0..3 {
+            // Muon's coefficients leave singular values between about 0.7 and 1.2.
+            assert!((0.4..1.6).contains(&gram[i * 3 + i]), "{gram:?}");
+        }
+    }
+
+    #[test]
+    fn clipping_only_ever_shrinks() {
+        let g = [tensor(vec![3.0, 4.0], [1, 2])];
+        assert_eq!(clip_factor(&g, 10.0), 1.0);
+        assert_eq!(clip_factor(&g, 0.0), 1.0);
+        assert!((clip_factor(&g, 1.0) - 0.2).abs() < 1e-6);
+    }
+}

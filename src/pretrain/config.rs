@@ -1,0 +1,142 @@
+//! Settings of base-model training.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::arc::TaskError;
+use crate::model::{CheckpointError, GridModelConfig};
+
+/// Everything that decides what a training run computes, apart from its data and its length.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PretrainConfig {
+    /// Root of all random streams.
+    pub seed: u64,
+    /// Sizes of the network.
+    pub model: GridModelConfig,
+    /// What is trained on.
+    pub data: DataConfig,
+    /// How episodes are made.
+    pub episode: EpisodeConfig,
+    /// How weights move.
+    pub optimizer: OptimizerConfig,
+}
+
+/// The mixture of sources.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// Weight of the collected tasks (ARC-AGI-1 training and further pairs of the same tasks).
+    pub collected: f64,
+    /// Within a collected task, the chance that a pair is one of its own and not a generated one.
+    pub own_pairs: f64,
+    /// Weight of this project's generators.
+    pub synth: f64,
+    /// Ids that are never trained on, with the reason in the recipe.
+    pub exclude: Vec<String>,
+    /// Every `n`-th task (in the order of their ids) is held out of training to watch generalization; 0 holds
+    /// out none.
+    pub hold_out_every: usize,
+}
+
+/// How episodes are made of pairs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpisodeConfig {
+    /// Share of end-to-end episodes among those of collected tasks; the others are in-context.
+    pub e2e_share: f64,
+    /// Fewest and most pairs of an episode.
+    pub pairs: [usize; 2],
+    /// Pairs whose canvas has more cells are not drawn.
+    pub max_cells: usize,
+    /// Largest side of a generated task's grids.
+    pub synth_max_side: usize,
+    /// Share of episodes whose output shapes are not told.
+    pub untold: f64,
+    /// Share of in-context episodes whose outputs get a symmetry and a recoloring of their own: a new rule.
+    pub new_rule: f64,
+    /// Chance that a recoloring keeps 0.
+    pub keep_zero: f64,
+    /// Canvas cells in a step, context and queries together; episodes are added until it is reached.
+    pub cells_per_step: usize,
+}
+
+/// How weights move.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimizerConfig {
+    /// Muon's learning rate, for the matrices of the trunk.
+    pub matrix_learning_rate: f64,
+    /// AdamW's learning rate, for everything else.
+    pub learning_rate: f64,
+    /// Decoupled weight decay of the matrices.
+    pub weight_decay: f64,
+    /// AdamW's moment decays.
+    pub betas: [f64; 2],
+    /// Muon's momentum.
+    pub momentum: f64,
+    /// Global norm to which AdamW's gradients are clipped.
+    pub clip_norm: f64,
+    /// Steps over which the learning rates rise.
+    pub warmup_steps: usize,
+    /// Share of the run after which they fall linearly to `final_learning_rate`.
+    pub decay_from: f64,
+    /// Learning rates at the end, as a share of the peak.
+    pub final_learning_rate: f64,
+    /// Decay of the exponential moving average of the weights, which is what is shipped.
+    pub ema: f64,
+}
+
+/// When a training run ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Until {
+    /// After this many steps: the run's bytes depend on nothing else.
+    Steps(usize),
+    /// After this many seconds of training, interruptions not counted.
+    Seconds(f64),
+}
+
+/// Why a base model could not be trained.
+#[derive(Debug, thiserror::Error)]
+pub enum PretrainError {
+    /// A task that cannot be read.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// A checkpoint that cannot be read or does not fit.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A state file that belongs to another run.
+    #[error("{path} was made by other settings ({what}); give another --out, or the same settings")]
+    OtherRun {
+        /// The state file.
+        path: PathBuf,
+        /// What differs.
+        what: String,
+    },
+    /// A damaged state file.
+    #[error("{path} is not a whole training state ({reason}); remove it to start anew")]
+    DamagedState {
+        /// The state file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The file system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Nothing to train on.
+    #[error("no task has enough pairs of at most {max_cells} cells; raise episode.max_cells")]
+    NoData {
+        /// The limit in force.
+        max_cells: usize,
+    },
+    /// Weights ran away.
+    #[error("the loss became {0} at step {1}; lower the learning rates")]
+    Diverged(f32, usize),
+}

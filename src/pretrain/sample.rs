@@ -1,0 +1,241 @@
+//! Which episodes a training step is made of.
+
+use std::collections::BTreeMap;
+
+use rand::Rng;
+use rand::seq::{IteratorRandom, SliceRandom};
+use rand_chacha::ChaCha8Rng;
+
+use super::{PretrainConfig, PretrainError};
+use crate::arc::{ColorPermutation, Dihedral, Example, Task};
+use crate::dataset::{Episode, Format, Frame, Query};
+use crate::engine::{Encoded, Told, canvas_of};
+use crate::rng::stream;
+
+/// The pairs of one task: its own and further ones made by the same rule.
+#[derive(Debug, Clone, Default)]
+pub struct Source {
+    /// The task's id.
+    pub id: String,
+    /// Demonstrations and answered tests.
+    pub own: Vec<Example>,
+    /// Generated pairs (RE-ARC).
+    pub generated: Vec<Example>,
+}
+
+/// All collected tasks, in the order of their ids.
+#[derive(Debug, Clone, Default)]
+pub struct Corpus {
+    /// Trained on; the position of a task is its row in the table of task tokens.
+    pub train: Vec<Source>,
+    /// Only watched.
+    pub held_out: Vec<Source>,
+}
+
+impl Corpus {
+    /// Joins tasks with generated pairs of the same ids and sets some aside, as the settings say.
+    pub fn new(
+        tasks: Vec<Task>,
+        generated: Vec<(String, Vec<Example>)>,
+        config: &PretrainConfig,
+    ) -> Self {
+        let mut sources: BTreeMap<String, Source> = BTreeMap::new();
+        for task in tasks {
+            let source = sources.entry(task.id.clone()).or_default();
+            source.own.extend(task.examples);
+            source.own.extend(
+                task.tests
+                    .into_iter()
+                    .filter_map(|t| t.output.map(|output| Example { input: t.input, output })),
+            );
+        }
+        for (id, pairs) in generated {
+            sources.entry(id).or_default().generated.extend(pairs);
+        }
+        for id in &config.data.exclude {
+            sources.remove(id);
+        }
+        let mut corpus = Corpus::default();
+        for (i, (id, mut source)) in sources.into_iter().enumerate() {
+            source.id = id;
+            let every = config.data.hold_out_every;
+            let held_out = every > 0 && i % every == every - 1;
+            if held_out { &mut corpus.held_out } else { &mut corpus.train }.push(source);
+        }
+        corpus
+    }
+}
+
+/// A drawn episode with how it is to be encoded.
+#[derive(Debug, Clone)]
+pub struct Drawn {
+    /// The episode.
+    pub episode: Episode,
+    /// Its format.
+    pub format: Format,
+    /// Row of the task table (end-to-end).
+    pub task: usize,
+    /// Whether queries are told the shapes of their outputs.
+    pub told: bool,
+}
+
+impl Drawn {
+    /// Adds the episode to a batch.
+    pub fn encode(&self, into: &mut Encoded) {
+        let canvas = canvas_of(&self.episode.pairs);
+        into.add(&self.episode, self.format, self.task, |pair| {
+            if self.told { Told::Shape(pair.output.shape()) } else { Told::Nothing { canvas } }
+        });
+    }
+}
+
+/// Draws episodes; each is a function of the seed and of its place in the run.
+#[derive(Debug)]
+pub struct Sampler<'a> {
+    config: &'a PretrainConfig,
+    corpus: &'a Corpus,
+    /// Tasks with enough small pairs, as positions in `corpus.train`.
+    usable: Vec<usize>,
+}
+
+impl<'a> Sampler<'a> {
+    /// Prepares drawing from a corpus.
+    ///
+    /// # Errors
+    /// [`PretrainError::NoData`] if no task has enough pairs within the size limit and the generators are off.
+    pub fn new(corpus: &'a Corpus, config: &'a PretrainConfig) -> Result<Self, PretrainError> {
+        let usable = (0..corpus.train.len()).filter(|&i| is_usable(&corpus.train[i], config));
+        let usable: Vec<usize> = usable.collect();
+        if usable.is_empty() && (config.data.synth <= 0.0 || config.data.collected > 0.0) {
+            return Err(PretrainError::NoData { max_cells: config.episode.max_cells });
+        }
+        Ok(Self { config, corpus, usable })
+    }
+
+    /// The batch of a step.
+    pub fn batch(&self, step: usize) -> Encoded {
+        let mut encoded = Encoded::default();
+        let mut index = 0;
+        while encoded.batch.n_cells() < self.config.episode.cells_per_step {
+            let stage = format!("step-{step}");
+            self.draw(&mut stream(self.config.seed, "pretrain", &stage, index))
+                .encode(&mut encoded);
+            index += 1;
+        }
+        encoded
+    }
+
+    fn draw(&self, rng: &mut ChaCha8Rng) -> Drawn {
+        let (data, episode) = (&self.config.data, &self.config.episode);
+        let synth = rng.random::<f64>() * (data.synth + data.collected) < data.synth;
+        let _ = synth; // SYNTH
+        let row = self.usable[rng.random_range(0..self.usable.len())];
+        let pairs = draw_pairs(&self.corpus.train[row], self.config, rng);
+        if rng.random::<f64>() < episode.e2e_share {
+            e2e_episode(pairs, row, self.config, rng)
+        } else {
+            icl_episode(pairs, self.config, rng)
+        }
+    }
+
+    /// The same in-context episodes of the held-out tasks at every call, as batches.
+    pub fn held_out(&self) -> Vec<Encoded> {
+        let sources = self.corpus.held_out.iter().filter(|s| is_usable(s, self.config));
+        let mut batches = vec![Encoded::default()];
+        for source in sources {
+            for index in 0..4 {
+                let mut rng = stream(self.config.seed, &source.id, "held-out", index);
+                let pairs = draw_pairs(source, self.config, &mut rng);
+                let drawn = Drawn { told: true, ..icl_episode(pairs, self.config, &mut rng) };
+                if batches
+                    .last()
+                    .is_some_and(|b| b.batch.n_cells() >= self.config.episode.cells_per_step)
+                {
+                    batches.push(Encoded::default());
+                }
+                drawn.encode(batches.last_mut().expect("there is one"));
+            }
+        }
+        batches
+    }
+}
+
+fn fits(pair: &Example, max_cells: usize) -> bool {
+    let (h, w) = canvas_of(std::slice::from_ref(pair));
+    h * w <= max_cells
+}
+
+fn is_usable(source: &Source, config: &PretrainConfig) -> bool {
+    let all = source.own.iter().chain(&source.generated);
+    all.filter(|p| fits(p, config.episode.max_cells)).take(config.episode.pairs[0]).count()
+        == config.episode.pairs[0]
+}
+
+/// Draws different pairs of a task, within the size limit.
+fn draw_pairs(source: &Source, config: &PretrainConfig, rng: &mut ChaCha8Rng) -> Vec<Example> {
+    let episode = &config.episode;
+    let n = rng.random_range(episode.pairs[0]..=episode.pairs[1]);
+    let small = |p: &&Example| fits(p, episode.max_cells);
+    let n_own = (0..n).filter(|_| rng.random::<f64>() < config.data.own_pairs).count();
+    let mut own: Vec<&Example> = source.own.iter().filter(small).collect();
+    own.shuffle(rng);
+    let mut pairs: Vec<&Example> =
+        source.generated.iter().filter(small).choose_multiple(rng, n - n_own.min(own.len()));
+    own.truncate(n - pairs.len());
+    pairs.extend(own);
+    pairs.shuffle(rng);
+    pairs.into_iter().cloned().collect()
+}
+
+fn draw_frame(config: &PretrainConfig, rng: &mut ChaCha8Rng) -> Frame {
+    let dihedral = Dihedral::ALL[rng.random_range(0..8)];
+    let colors = if rng.random::<f64>() < config.episode.keep_zero {
+        ColorPermutation::random_keeping_zero(rng)
+    } else {
+        ColorPermutation::random(rng)
+    };
+    Frame { dihedral, colors }
+}
+
+fn show(pairs: &[Example], input: Frame, output: Frame) -> Vec<Example> {
+    let apply = |frame: Frame, grid| frame.colors.apply(&frame.dihedral.apply(grid));
+    pairs
+        .iter()
+        .map(|p| Example { input: apply(input, &p.input), output: apply(output, &p.output) })
+        .collect()
+}
+
+fn icl_episode(pairs: Vec<Example>, config: &PretrainConfig, rng: &mut ChaCha8Rng) -> Drawn {
+    let frame = draw_frame(config, rng);
+    // Another symmetry and recoloring of the outputs alone makes another rule of the same kind.
+    let output = if rng.random::<f64>() < config.episode.new_rule {
+        let extra = draw_frame(config, rng);
+        if rng.random() {
+            Frame { colors: frame.colors, ..extra }
+        } else {
+            Frame { dihedral: frame.dihedral, ..extra }
+        }
+    } else {
+        frame
+    };
+    let n = pairs.len();
+    let queries = (0..n)
+        .map(|target| Query { target, context: (0..n).filter(|&i| i != target).collect() })
+        .collect();
+    let told = rng.random::<f64>() >= config.episode.untold;
+    let episode = Episode { pairs: show(&pairs, frame, output), queries, frame: None };
+    Drawn { episode, format: Format::Icl, task: 0, told }
+}
+
+fn e2e_episode(
+    pairs: Vec<Example>,
+    task: usize,
+    config: &PretrainConfig,
+    rng: &mut ChaCha8Rng,
+) -> Drawn {
+    let frame = draw_frame(config, rng);
+    let queries = (0..pairs.len()).map(|target| Query { target, context: Vec::new() }).collect();
+    let told = rng.random::<f64>() >= config.episode.untold;
+    let episode = Episode { pairs: show(&pairs, frame, frame), queries, frame: Some(frame) };
+    Drawn { episode, format: Format::E2e, task, told }
+}

@@ -1,0 +1,356 @@
+//! The training loop.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use burn::tensor::{Device, Tensor};
+
+use super::state::TrainState;
+use super::{Corpus, PretrainConfig, PretrainError, Sampler, Until};
+use crate::dataset::Format;
+use crate::engine::{Encoded, HostTensor};
+use crate::model::{
+    AdamW, Conditioning, GridModel, Moments, Muon, Weights, clip_factor, cross_entropy,
+    log_probabilities, normal, to_device, to_host,
+};
+use crate::rng::stream;
+
+/// Name of the table of task tokens among the trained tensors; it is not part of the model.
+const TABLE: &str = "task_table";
+
+/// One trained tensor.
+struct Trained {
+    name: String,
+    value: Tensor<2>,
+    average: Tensor<2>,
+    moments: Moments,
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Progress {
+    /// Steps done.
+    pub step: usize,
+    /// Seconds of training so far.
+    pub seconds: f64,
+    /// Share of the run that is done.
+    pub share: f64,
+    /// Canvas cells in the step.
+    pub n_cells: usize,
+    /// Mean loss, queries solved exactly, and queries, of the in-context and of the end-to-end format.
+    pub formats: [FormatProgress; 2],
+}
+
+/// What a step did in one format.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct FormatProgress {
+    /// Sum over the queries of their mean cross-entropy a cell, in nats.
+    pub loss: f32,
+    /// Queries whose every cell was right.
+    pub exact: usize,
+    /// Queries.
+    pub queries: usize,
+}
+
+/// Result on the held-out tasks.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HeldOut {
+    /// Mean cross-entropy a cell, in nats.
+    pub loss: f64,
+    /// Share of queries whose every cell was right.
+    pub exact: f64,
+}
+
+/// A training run in memory.
+pub struct Trainer<'a> {
+    config: &'a PretrainConfig,
+    sampler: Sampler<'a>,
+    corpus: &'a Corpus,
+    model: GridModel,
+    trained: Vec<Trained>,
+    device: Device,
+    step: usize,
+    seconds: f64,
+}
+
+impl<'a> Trainer<'a> {
+    /// A run at its beginning: random weights, or those of `initial`.
+    ///
+    /// # Errors
+    /// [`PretrainError`] if there is nothing to train on or the initial weights do not fit.
+    pub fn new(
+        config: &'a PretrainConfig,
+        corpus: &'a Corpus,
+        initial: Option<&Weights>,
+        device: &Device,
+    ) -> Result<Self, PretrainError> {
+        let sampler = Sampler::new(corpus, config)?;
+        let model = match initial {
+            Some(weights) => GridModel::from_weights(weights, device)?,
+            None => GridModel::random(&config.model, config.seed, device),
+        };
+        let table = initial_table(config, corpus.train.len(), initial.map(|_| &model));
+        let mut tensors = vec![(TABLE.to_owned(), to_device(&table, device))];
+        model.map(&mut |name, tensor| {
+            tensors.push((name.to_owned(), tensor.clone()));
+            tensor
+        });
+        let trained = tensors
+            .into_iter()
+            .map(|(name, value)| {
+                let moments = match kind(&name) {
+                    Kind::Matrix => muon(config).init(&value),
+                    Kind::Other => adamw(config).init(&value),
+                };
+                Trained { name, average: value.clone(), value, moments }
+            })
+            .collect();
+        let device = device.clone();
+        Ok(Self { config, sampler, corpus, model, trained, device, step: 0, seconds: 0.0 })
+    }
+
+    /// Continues from a saved state.
+    ///
+    /// # Errors
+    /// [`PretrainError`] if the state is damaged or of another run.
+    pub fn resume(&mut self, path: &Path) -> Result<(), PretrainError> {
+        let (state, tensors) = TrainState::load(path)?;
+        let other = |what: &str| PretrainError::OtherRun { path: path.into(), what: what.into() };
+        if state.config != *self.config {
+            return Err(other("another recipe"));
+        }
+        if state.tasks != self.task_ids() {
+            return Err(other("other training tasks"));
+        }
+        let find = |name: String| {
+            tensors.get(&name).cloned().ok_or_else(|| other(&format!("no tensor `{name}`")))
+        };
+        for t in &mut self.trained {
+            t.value = to_device(&find(format!("value.{}", t.name))?, &self.device);
+            t.average = to_device(&find(format!("average.{}", t.name))?, &self.device);
+            let n = t.moments.to_host().len();
+            let moments: Result<Vec<HostTensor>, _> =
+                (0..n).map(|i| find(format!("moment{i}.{}", t.name))).collect();
+            t.moments =
+                t.moments.with_host(&moments?).ok_or_else(|| other("other tensor shapes"))?;
+        }
+        self.step = state.step;
+        self.seconds = state.seconds;
+        Ok(())
+    }
+
+    /// Saves everything that the next step depends on.
+    ///
+    /// # Errors
+    /// [`PretrainError::Io`] if the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), PretrainError> {
+        let mut tensors = BTreeMap::new();
+        for t in &self.trained {
+            tensors.insert(format!("value.{}", t.name), to_host(&t.value));
+            tensors.insert(format!("average.{}", t.name), to_host(&t.average));
+            for (i, m) in t.moments.to_host().into_iter().enumerate() {
+                tensors.insert(format!("moment{i}.{}", t.name), m);
+            }
+        }
+        let state = TrainState {
+            config: self.config.clone(),
+            tasks: self.task_ids(),
+            step: self.step,
+            seconds: self.seconds,
+        };
+        state.save(&tensors, path)
+    }
+
+    fn task_ids(&self) -> Vec<String> {
+        self.corpus.train.iter().map(|s| s.id.clone()).collect()
+    }
+
+    /// Steps done.
+    pub fn steps(&self) -> usize {
+        self.step
+    }
+
+    /// Seconds of training so far.
+    pub fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
+    /// Share of the run that is done; 1 at its end.
+    pub fn share(&self, until: Until) -> f64 {
+        match until {
+            Until::Steps(n) => self.step as f64 / n.max(1) as f64,
+            Until::Seconds(s) => self.seconds / s,
+        }
+    }
+
+    /// The averaged weights, with the mean of the task table as the start of a new task's tokens.
+    pub fn averaged(&self) -> GridModel {
+        let value = |name: &str| {
+            let t =
+                self.trained.iter().find(|t| t.name == name).expect("every parameter is trained");
+            t.average.clone()
+        };
+        let mut model = self.model.map(&mut |name, _| value(name));
+        if self.config.episode.e2e_share > 0.0 && self.config.data.collected > 0.0 {
+            let (m, d) = (self.config.model.n_task_tokens, self.config.model.d_model);
+            let table = value(TABLE).reshape([self.corpus.train.len(), m, d]);
+            model.task_tokens = table.mean_dim(0).reshape([m, d]);
+        }
+        model
+    }
+
+    /// Loss and exact answers of the averaged weights on the held-out tasks; `None` if none is held out.
+    pub fn evaluate(&self) -> Option<HeldOut> {
+        let model = self.averaged();
+        let (mut loss, mut exact, mut n) = (0.0, 0, 0);
+        for encoded in self.sampler.held_out() {
+            let log_probs = log_probabilities(model.forward(&encoded.batch, None, None));
+            for p in by_format(&encoded, &log_probs) {
+                loss += f64::from(p.loss);
+                exact += p.exact;
+                n += p.queries;
+            }
+        }
+        (n > 0).then(|| HeldOut { loss: loss / n as f64, exact: exact as f64 / n as f64 })
+    }
+
+    /// Takes one step.
+    ///
+    /// # Errors
+    /// [`PretrainError::Diverged`] if the loss is no longer finite.
+    pub fn train_step(&mut self, until: Until) -> Result<Progress, PretrainError> {
+        let started = Instant::now();
+        let encoded = self.sampler.batch(self.step);
+        let values: Vec<Tensor<2>> = self
+            .trained
+            .iter()
+            .map(|t| Tensor::from_inner(t.value.clone()).require_grad())
+            .collect();
+        let mut next = values.iter().skip(1).cloned();
+        let model = self.model.map(&mut |_, _| next.next().expect("as many as parameters"));
+        let logits = model.forward(&encoded.batch, Some(&values[0]), None);
+        let log_probs = log_probabilities(logits.clone().inner());
+        let weights: Vec<f32> =
+            encoded.weights.iter().map(|w| w / encoded.n_episodes as f32).collect();
+        let loss = cross_entropy(logits, &encoded.targets, &weights);
+        let value: f32 = loss.clone().inner().into_scalar();
+        if !value.is_finite() {
+            return Err(PretrainError::Diverged(value, self.step));
+        }
+        let mut grads = loss.backward();
+        let gradients: Vec<Option<Tensor<2>>> =
+            values.iter().map(|v| v.grad_remove(&mut grads)).collect();
+        self.update(gradients, self.rate(until));
+        self.step += 1;
+        self.seconds += started.elapsed().as_secs_f64();
+        Ok(Progress {
+            step: self.step,
+            seconds: self.seconds,
+            share: self.share(until),
+            n_cells: encoded.batch.n_cells(),
+            formats: by_format(&encoded, &log_probs),
+        })
+    }
+
+    /// The learning rates' factor at this step.
+    fn rate(&self, until: Until) -> f64 {
+        let o = &self.config.optimizer;
+        let warmup = ((self.step + 1) as f64 / o.warmup_steps.max(1) as f64).min(1.0);
+        let falling = (self.share(until) - o.decay_from) / (1.0 - o.decay_from).max(1e-9);
+        warmup * (1.0 - falling.clamp(0.0, 1.0) * (1.0 - o.final_learning_rate))
+    }
+
+    fn update(&mut self, gradients: Vec<Option<Tensor<2>>>, rate: f64) {
+        let o = &self.config.optimizer;
+        let others: Vec<Tensor<2>> = self
+            .trained
+            .iter()
+            .zip(&gradients)
+            .filter(|(t, _)| kind(&t.name) == Kind::Other)
+            .filter_map(|(_, g)| g.clone())
+            .collect();
+        let clip = clip_factor(&others, o.clip_norm);
+        for (t, gradient) in self.trained.iter_mut().zip(gradients) {
+            if let Some(g) = gradient {
+                t.value = match kind(&t.name) {
+                    Kind::Matrix => muon(self.config).step(
+                        o.matrix_learning_rate * rate,
+                        t.value.clone(),
+                        g,
+                        &mut t.moments,
+                    ),
+                    Kind::Other => adamw(self.config).step(
+                        o.learning_rate * rate,
+                        self.step + 1,
+                        t.value.clone(),
+                        g * clip,
+                        &mut t.moments,
+                    ),
+                };
+            }
+            // Early on the average follows closely, so that it is not held back by the random start.
+            let keep = o.ema.min((self.step + 1) as f64 / (self.step + 10) as f64);
+            t.average = t.average.clone() * keep + t.value.clone() * (1.0 - keep);
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Matrix,
+    Other,
+}
+
+/// Muon moves the trunk's matrices, AdamW everything else.
+fn kind(name: &str) -> Kind {
+    if name.starts_with("blocks.") && name.ends_with("_proj") { Kind::Matrix } else { Kind::Other }
+}
+
+fn muon(config: &PretrainConfig) -> Muon {
+    Muon { momentum: config.optimizer.momentum, weight_decay: config.optimizer.weight_decay }
+}
+
+fn adamw(config: &PretrainConfig) -> AdamW {
+    AdamW { betas: config.optimizer.betas, weight_decay: 0.0 }
+}
+
+fn initial_table(
+    config: &PretrainConfig,
+    n_tasks: usize,
+    initial: Option<&GridModel>,
+) -> HostTensor {
+    let (m, d) = (config.model.n_task_tokens, config.model.d_model);
+    let mut rng = stream(config.seed, "init", TABLE, 0);
+    let start = initial.map(|model| to_host(&model.task_tokens).values);
+    let values = (0..n_tasks * m * d).map(|i| {
+        let noise = 0.5 * normal(&mut rng);
+        start.as_ref().map_or(noise, |s| s[i % (m * d)] + 0.2 * noise)
+    });
+    HostTensor { shape: vec![n_tasks * m, d], values: values.collect() }
+}
+
+/// Losses and exact answers, in-context first, then end-to-end.
+fn by_format(encoded: &Encoded, log_probs: &[[f32; 11]]) -> [FormatProgress; 2] {
+    let predicted: Vec<u8> = log_probs
+        .iter()
+        .map(|p| (1..11).fold(0, |best, i| if p[i] > p[best] { i } else { best }) as u8)
+        .collect();
+    let mut out = [FormatProgress::default(); 2];
+    let exact = encoded.exact(&predicted);
+    for ((span, exact), (_, conditioning)) in
+        encoded.spans.iter().zip(exact).zip(&encoded.batch.queries)
+    {
+        let format = match conditioning {
+            Conditioning::Context(_) => Format::Icl,
+            Conditioning::Task { .. } => Format::E2e,
+        };
+        let asked: Vec<usize> = span.clone().filter(|&i| encoded.weights[i] > 0.0).collect();
+        let sum: f32 = asked.iter().map(|&i| -log_probs[i][usize::from(encoded.targets[i])]).sum();
+        let p = &mut out[usize::from(format == Format::E2e)];
+        p.loss += sum / asked.len().max(1) as f32;
+        p.exact += usize::from(exact);
+        p.queries += 1;
+    }
+    out
+}
