@@ -177,13 +177,15 @@ mod tests {
 
     #[test]
     fn told_padding_is_left_out_of_the_loss_and_unknown_padding_is_not() {
+        let mut alone = episode();
+        alone.queries.iter_mut().for_each(|q| q.context.clear());
         let mut told = Encoded::default();
-        told.add(&episode(), Format::E2e, 0, |p| Told::Shape(p.output.shape()));
+        told.add(&alone, Format::E2e, 0, |p| Told::Shape(p.output.shape()));
         assert_eq!(told.targets[..4], [3, 10, 4, 10]);
         assert_eq!(told.weights[..4], [0.25, 0.0, 0.25, 0.0]);
         assert!(told.batch.context.is_empty(), "end-to-end queries read no pairs");
         let mut untold = Encoded::default();
-        untold.add(&episode(), Format::E2e, 0, |_| Told::Nothing { canvas: (2, 2) });
+        untold.add(&alone, Format::E2e, 0, |_| Told::Nothing { canvas: (2, 2) });
         assert_eq!(untold.weights[..4], [0.125; 4]);
         assert_eq!(untold.batch.queries[0].0.output, [UNKNOWN; 4]);
     }

@@ -4,8 +4,12 @@
 //! Everything around it (runs, votes, reports) knows nothing else about a model.
 
 mod encode;
+mod grid;
+mod load;
 
 pub use encode::{Encoded, Told, canvas_of, frame_code, query_canvas, shown_canvas};
+pub use grid::GridEngine;
+pub use load::{LoadError, embedded_models, load_engine, load_weights};
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
