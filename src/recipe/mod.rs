@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 pub use error::RecipeError;
 
 use crate::adapter::{FitConfig, LoraConfig};
+use crate::candidate::{CandidateConfig, ViewsConfig};
 use crate::dataset::DatasetConfig;
 
 /// The embedded recipes, by name.
@@ -37,6 +38,10 @@ pub struct Recipe {
     pub lora: LoraConfig,
     /// The optimization.
     pub fit: FitConfig,
+    /// The views under which tests are predicted.
+    pub views: ViewsConfig,
+    /// How candidates are made of the predictions.
+    pub candidates: CandidateConfig,
 }
 
 impl Recipe {
@@ -163,6 +168,7 @@ mod tests {
         assert_eq!(poe.fit.steps as f64 * poe.fit.warmup, 32.0);
         assert!(poe.lora.rank_stabilized);
         assert_eq!(poe.lora.scale(), 16.0 / 32f32.sqrt());
+        assert_eq!((poe.views.count, poe.views.dihedrals.len()), (16, 8));
     }
 
     #[test]
@@ -301,6 +307,24 @@ mod tests {
         check(
             "lora.target_modules=[]",
             "`lora.target_modules` is []; name at least one layer, or set fit.format = \"none\"",
+        );
+        check("views.count=0", "`views.count` is 0; it must be from 1 to 100000");
+        check(
+            "views.colors=mixed",
+            "`views.colors` is \"mixed\"; it must be one of `none`, `keep-zero`, `uniform`",
+        );
+        check(
+            "views.dihedrals=transpose,transpose",
+            "`views.dihedrals` is \"transpose\" twice; name each once",
+        );
+        check(
+            "candidates.n_best.min_ratio=1.5",
+            "`candidates.n_best.min_ratio` is 1.5; it must be from 0 to 1",
+        );
+        check(
+            "candidates.n_best.limt=2",
+            "the override candidates.n_best.limt=2 sets the unknown key `candidates.n_best.limt`; did you \
+             mean `candidates.n_best.limit`?",
         );
         check("dataset.keep_zero=2", "`dataset.keep_zero` is 2; it must be from 0 to 1");
         check("dataset.max_items=0", "`dataset.max_items` is 0; it must be from 1 to 1000000");

@@ -3,9 +3,12 @@
 use std::fmt::{Debug, Display};
 use std::ops::RangeInclusive;
 
+use serde::Serialize;
+
 use super::layer::nearest;
 use super::{Recipe, RecipeError};
 use crate::adapter::{FitConfig, LoraConfig, TARGET_MODULES};
+use crate::candidate::{CandidateConfig, ViewsConfig};
 use crate::dataset::{DatasetConfig, Sampling};
 
 impl Recipe {
@@ -17,7 +20,9 @@ impl Recipe {
         within("seed", self.seed, 0..=i64::MAX as u64)?;
         dataset(&self.dataset)?;
         lora(&self.lora)?;
-        fit(&self.fit)
+        fit(&self.fit)?;
+        views(&self.views)?;
+        candidates(&self.candidates)
     }
 }
 
@@ -28,7 +33,7 @@ fn dataset(config: &DatasetConfig) -> Result<(), RecipeError> {
     within("dataset.permute_rounds", config.permute_rounds, 0..=1000)?;
     within("dataset.max_items", config.max_items, 1..=1_000_000)?;
     within("dataset.batch_size", config.batch_size, 0..=config.max_items)?;
-    distinct("dataset.augmenters", config.augmenters.iter().map(|a| a.name()))?;
+    distinct("dataset.augmenters", &config.augmenters)?;
     if config.augmenters.is_empty()
         && config.augment_probability > 0.0
         && config.sampling != Sampling::Finite
@@ -59,7 +64,7 @@ fn lora(config: &LoraConfig) -> Result<(), RecipeError> {
             return impossible(key, format!("{module:?}"), hint);
         }
     }
-    distinct(key, config.target_modules.iter().map(String::as_str))
+    distinct(key, &config.target_modules)
 }
 
 fn fit(config: &FitConfig) -> Result<(), RecipeError> {
@@ -84,6 +89,18 @@ fn fit(config: &FitConfig) -> Result<(), RecipeError> {
         );
     }
     Ok(())
+}
+
+fn views(config: &ViewsConfig) -> Result<(), RecipeError> {
+    within("views.count", config.count, 1..=100_000)?;
+    distinct("views.dihedrals", &config.dihedrals)
+}
+
+fn candidates(config: &CandidateConfig) -> Result<(), RecipeError> {
+    within("candidates.max_candidates", config.max_candidates, 1..=1_000_000)?;
+    within("candidates.n_best.limit", config.n_best.limit, 0..=100_000)?;
+    within("candidates.n_best.min_ratio", config.n_best.min_ratio, 0.0..=1.0)?;
+    within("candidates.n_best.shapes", config.n_best.shapes, 1..=900)
 }
 
 fn impossible(
@@ -118,13 +135,18 @@ fn above_zero<T: Into<f64> + Display + Copy>(
     impossible(key, value, format!("it must be above 0 and at most {largest}"))
 }
 
-fn distinct<'a>(key: &str, names: impl Iterator<Item = &'a str>) -> Result<(), RecipeError> {
+/// Refuses a list with an entry twice.
+fn distinct<T: Serialize + PartialEq>(
+    key: &str,
+    entries: impl IntoIterator<Item = T>,
+) -> Result<(), RecipeError> {
     let mut seen = Vec::new();
-    for name in names {
-        if seen.contains(&name) {
-            return impossible(key, format!("{name:?} twice"), "name each once");
+    for entry in entries {
+        if seen.contains(&entry) {
+            let written = serde_json::to_string(&entry).expect("settings have a JSON form");
+            return impossible(key, format!("{written} twice"), "name each once");
         }
-        seen.push(name);
+        seen.push(entry);
     }
     Ok(())
 }
