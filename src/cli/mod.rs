@@ -5,6 +5,7 @@
 mod data;
 mod doctor;
 mod fit;
+mod input;
 mod interrupt;
 mod merge;
 mod predict;
@@ -13,6 +14,7 @@ mod score;
 mod show;
 mod solve;
 mod synth;
+mod terminal;
 
 use std::process::ExitCode;
 

@@ -1,1 +1,0 @@
-//! Grids and tasks as pictures: terminal and PNG.
