@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::buffer::Buffer;
 use super::layout::{Layout, Sequence};
-use super::matmul::{Into, Mat, matmul};
+use super::matmul::{Into, Mat, Packed, matmul, multiply};
 use super::rows::{dot_rows, softmax_backward_rows, softmax_rows};
 
 /// Query rows per block: 64 rows of 900 scores are 230 KB, within a second-level cache.
@@ -109,14 +109,16 @@ pub(crate) fn attention_forward(
         heads.gather(qkv, 3 * d, head * hd, &sequence.own, &mut q);
         heads.gather(qkv, 3 * d, d + head * hd, &key_ranges, &mut k);
         heads.gather(qkv, 3 * d, 2 * d + head * hd, &key_ranges, &mut v);
+        let k = Packed::new(Mat::new(&k, nk, hd).t());
+        let v = Packed::new(Mat::new(&v, nk, hd));
         for at in (0..nq).step_by(BLOCK) {
             let m = BLOCK.min(nq - at);
             let s = &mut scores[..m * nk];
             let block = Mat::new(&q[at * hd..(at + m) * hd], m, hd);
-            matmul(s, nk, Into::Set, scale[head], block, Mat::new(&k, nk, hd).t());
+            multiply(s, nk, Into::Set, scale[head], block, &k);
             softmax_rows(s, nk, &mut l[at..at + m]);
             let p = Mat::new(s, m, nk);
-            matmul(&mut o[at * hd..(at + m) * hd], hd, Into::Set, 1.0, p, Mat::new(&v, nk, hd));
+            multiply(&mut o[at * hd..(at + m) * hd], hd, Into::Set, 1.0, p, &v);
         }
         let rows = sequence.own.iter().flat_map(Clone::clone);
         for (i, row) in rows.enumerate() {
@@ -172,6 +174,8 @@ pub(crate) fn attention_backward(
             }
             let mut delta = Buffer::stale(nq);
             dot_rows(&o, &g, hd, &mut delta);
+            let (k, v) = (Mat::new(&k, nk, hd), Mat::new(&v, nk, hd));
+            let (k, k_t, v_t) = (Packed::new(k), Packed::new(k.t()), Packed::new(v.t()));
             let mut dq = Buffer::stale(nq * hd);
             let (mut dk, mut dv) = (Buffer::zeros(nk * hd), Buffer::zeros(nk * hd));
             let mut scores = Buffer::stale(BLOCK.min(nq) * nk);
@@ -182,13 +186,13 @@ pub(crate) fn attention_backward(
                 let (s, ds) = (&mut scores[..m * nk], &mut dscores[..m * nk]);
                 let (qb, gb) =
                     (Mat::new(&q[rows.clone()], m, hd), Mat::new(&g[rows.clone()], m, hd));
-                matmul(s, nk, Into::Set, scale[head], qb, Mat::new(&k, nk, hd).t());
-                matmul(ds, nk, Into::Set, 1.0, gb, Mat::new(&v, nk, hd).t());
+                multiply(s, nk, Into::Set, scale[head], qb, &k_t);
+                multiply(ds, nk, Into::Set, 1.0, gb, &v_t);
                 softmax_backward_rows(s, ds, nk, &lse[at..at + m], &delta[at..at + m]);
                 let (p, ds) = (Mat::new(s, m, nk), Mat::new(ds, m, nk));
                 matmul(&mut dv, hd, Into::Add, 1.0, p.t(), gb);
                 matmul(&mut dk, hd, Into::Add, scale[head], ds.t(), qb);
-                matmul(&mut dq[rows], hd, Into::Set, scale[head], ds, Mat::new(&k, nk, hd));
+                multiply(&mut dq[rows], hd, Into::Set, scale[head], ds, &k);
             }
             // The scores are scale·QKᵀ, so d(scale) = Σ dS∘QKᵀ = Σ dQ∘Q / scale.
             let dscale = dot(&dq, &q) / scale[head];

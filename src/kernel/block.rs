@@ -20,7 +20,7 @@ use rayon::prelude::*;
 use super::attention::{Heads, attention_backward, attention_forward};
 use super::buffer::Buffer;
 use super::layout::{Layout, Rotary};
-use super::matmul::{Into, Mat, matmul, product};
+use super::matmul::{Into, Mat, Packed, matmul, multiply, product};
 use super::rows::{
     add_assign, normalize_and_rotate, normalize_and_rotate_backward, relu_squared,
     relu_squared_backward, rms_norm, rms_norm_backward,
@@ -184,6 +184,16 @@ impl<'a> Linears<'a> {
         let (rows, columns) = self.sizes[i];
         Mat::new(self.merged[i].as_deref().unwrap_or(self.base[i]), rows, columns)
     }
+
+    /// The four weights, packed for multiplying rows of activations.
+    fn packed(&self) -> [Packed; 4] {
+        [QKV, O, UP, DOWN].map(|i| Packed::new(self.get(i)))
+    }
+
+    /// The four weights transposed, packed for multiplying rows of gradients.
+    fn packed_transposed(&self) -> [Packed; 4] {
+        [QKV, O, UP, DOWN].map(|i| Packed::new(self.get(i).t()))
+    }
 }
 
 const QKV: usize = 0;
@@ -214,7 +224,7 @@ pub fn block_forward(
     layout.check();
     let (n, d, f, heads) = (layout.n_tokens(), shape.d_model, shape.d_ff, shape.heads());
     assert_eq!(x.len(), n * d, "the input is [n_tokens, d_model]");
-    let linears = Linears::new(shape, weights);
+    let linears = Linears::new(shape, weights).packed();
     let rotary = Rotary::new(heads.head_dim);
 
     let mut qkv = Buffer::stale(n * 3 * d);
@@ -228,7 +238,7 @@ pub fn block_forward(
         .for_each(|((((qkv, r), head_r), x), positions)| {
             let mut h = Buffer::stale(x.len());
             rms_norm(x, weights.input_norm, &mut h, r);
-            product(qkv, Mat::new(&h, r.len(), d), linears.get(QKV));
+            product(qkv, Mat::new(&h, r.len(), d), &linears[QKV]);
             normalize_and_rotate(qkv, head_r, positions, heads.n_heads, heads.head_dim, &rotary);
         });
 
@@ -250,14 +260,14 @@ pub fn block_forward(
         .for_each(|(((((out, middle), r), u), o), x)| {
             let rows = r.len();
             middle.copy_from_slice(x);
-            matmul(middle, d, Into::Add, 1.0, Mat::new(o, rows, d), linears.get(O));
+            multiply(middle, d, Into::Add, 1.0, Mat::new(o, rows, d), &linears[O]);
             let mut m = Buffer::stale(rows * d);
             rms_norm(middle, weights.mlp_norm, &mut m, r);
-            product(u, Mat::new(&m, rows, d), linears.get(UP));
+            product(u, Mat::new(&m, rows, d), &linears[UP]);
             let mut a = Buffer::stale(rows * f);
             relu_squared(u, &mut a);
             out.copy_from_slice(middle);
-            matmul(out, d, Into::Add, 1.0, Mat::new(&a, rows, f), linears.get(DOWN));
+            multiply(out, d, Into::Add, 1.0, Mat::new(&a, rows, f), &linears[DOWN]);
         });
 
     let state = keep.then_some(BlockState {
@@ -290,7 +300,7 @@ pub fn block_backward(
     wanted: Wanted,
 ) -> BlockGradients {
     let (n, d, f, heads) = (layout.n_tokens(), shape.d_model, shape.d_ff, shape.heads());
-    let linears = Linears::new(shape, weights);
+    let linears = Linears::new(shape, weights).packed_transposed();
     let rotary = Rotary::new(heads.head_dim);
     let mut grads = BlockGradients::default();
     let n_chunks = n.div_ceil(CHUNK);
@@ -317,15 +327,15 @@ pub fn block_backward(
             let (middle, r) = (&state.middle[at(d)], &state.middle_rms[at(1)]);
             let dz = &dz[at(d)];
             relu_squared(u, a);
-            product(du, Mat::new(dz, rows, d), linears.get(DOWN).t());
+            product(du, Mat::new(dz, rows, d), &linears[DOWN]);
             relu_squared_backward(u, du);
             let mut dm = Buffer::stale(rows * d);
-            product(&mut dm, Mat::new(du, rows, f), linears.get(UP).t());
+            product(&mut dm, Mat::new(du, rows, f), &linears[UP]);
             let mut ignored = Buffer::stale(rows);
             rms_norm(middle, weights.mlp_norm, m, &mut ignored);
             dy.copy_from_slice(dz);
             rms_norm_backward(middle, weights.mlp_norm, r, &dm, dy, dgain);
-            product(dout, Mat::new(dy, rows, d), linears.get(O).t());
+            product(dout, Mat::new(dy, rows, d), &linears[O]);
         });
     grads.mlp_norm = sum_chunks(&dgain, gain_len);
 
@@ -376,7 +386,7 @@ pub fn block_backward(
             rms_norm(x, weights.input_norm, h, &mut ignored);
             if need_dx {
                 let mut dh = Buffer::stale(rows * d);
-                product(&mut dh, Mat::new(dqkv, rows, 3 * d), linears.get(QKV).t());
+                product(&mut dh, Mat::new(dqkv, rows, 3 * d), &linears[QKV]);
                 dx.copy_from_slice(&dy[at(d)]);
                 rms_norm_backward(x, weights.input_norm, r, &dh, dx, dgain);
             }
@@ -428,11 +438,12 @@ fn dense_gradients(shape: &BlockShape, pairs: &[(&[f32], &[f32]); 4], n: usize) 
         .zip(pairs)
         .map(|((rows, columns), (input, gradient))| {
             let mut dw = vec![0.0; rows * columns];
+            let gradient = Packed::new(Mat::new(gradient, n, columns));
             // 64 rows of weights a piece: enough pieces for a few threads, wide enough for the product.
             dw.par_chunks_mut(64 * columns).enumerate().for_each(|(i, dw)| {
                 let piece = dw.len() / columns;
                 let input = Mat::strided(&input[i * 64..], n, piece, rows);
-                product(dw, input.t(), Mat::new(gradient, n, columns));
+                product(dw, input.t(), &gradient);
             });
             dw
         })
@@ -471,9 +482,9 @@ fn lora_gradients(
             gradient,
             Mat::new(&weights.lora[b], r, columns).t(),
         );
-        product(da, input.t(), Mat::new(&low, n, r));
+        matmul(da, r, Into::Set, 1.0, input.t(), Mat::new(&low, n, r));
         matmul(&mut low, r, Into::Set, lora.scale, input, Mat::new(&weights.lora[a], rows, r));
-        product(db, Mat::new(&low, n, r).t(), gradient);
+        matmul(db, columns, Into::Set, 1.0, Mat::new(&low, n, r).t(), gradient);
     });
     all
 }

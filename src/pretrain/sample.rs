@@ -11,6 +11,7 @@ use crate::arc::{ColorPermutation, Dihedral, Example, Task};
 use crate::dataset::{Episode, Format, Frame, Query};
 use crate::engine::{Encoded, Told, canvas_of};
 use crate::rng::stream;
+use crate::synth;
 
 /// The pairs of one task: its own and further ones made by the same rule.
 #[derive(Debug, Clone, Default)]
@@ -128,7 +129,16 @@ impl<'a> Sampler<'a> {
     fn draw(&self, rng: &mut ChaCha8Rng) -> Drawn {
         let (data, episode) = (&self.config.data, &self.config.episode);
         let synth = rng.random::<f64>() * (data.synth + data.collected) < data.synth;
-        let _ = synth; // SYNTH
+        if synth {
+            let config = synth::StreamConfig {
+                seed: self.config.seed,
+                max_side: episode.synth_max_side,
+                n_examples: (episode.pairs[0], episode.pairs[1]),
+                ..synth::StreamConfig::default()
+            };
+            let pairs = synth::sample_at(config, rng.random()).examples;
+            return icl_episode(pairs, self.config, rng);
+        }
         let row = self.usable[rng.random_range(0..self.usable.len())];
         let pairs = draw_pairs(&self.corpus.train[row], self.config, rng);
         if rng.random::<f64>() < episode.e2e_share {
