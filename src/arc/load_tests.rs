@@ -52,6 +52,10 @@ fn every_bad_input_names_file_task_and_place() {
         ("[]".into(), "task `bad`: a list of 0 pairs; at least 2"),
         (format!("[{PAIR}]"), "task `bad`: a list of 1 pairs; at least 2"),
         (format!(r#"[{PAIR},{{"input":[[1]]}}]"#), "task `bad`: [1] has no `output`"),
+        (
+            format!(r#"[{PAIR},{{"input":[[1]],"output":[[0,12]]}}]"#),
+            "task `bad`: [1].output: cell (row 0, column 1) is 12;",
+        ),
         (r#"{"train":[]}"#.into(), "task `bad`: the task has no `test`"),
         (r#"{"train":[],"test":[{"input":[[1]]}]}"#.into(), "task `bad`: `train` is empty"),
         (format!(r#"{{"train":[{PAIR}],"test":[]}}"#), "task `bad`: `test` is empty"),

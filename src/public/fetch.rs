@@ -159,10 +159,10 @@ fn provenance(corpus: &Corpus) -> String {
     let mut text = format!(
         "Tasks of the repository {repository} on GitHub at commit {commit},\n\
          published under the Apache License, version 2.0.\n\n\
-         SHA-256 of the lines `<id>\\t<task without spaces>\\n`, ordered by id:\n"
+         SHA-256 of the files:\n"
     );
     for set in corpus.sets {
-        text.push_str(&format!("{}  {}\n", set.sha256, set.name));
+        text.push_str(&format!("{}  {}\n", set.sha256, set.file_name()));
     }
     text
 }

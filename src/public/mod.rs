@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 pub use fetch::{FetchError, Fetched, Source, fetch};
 pub use sets::{CORPORA, Corpus, PublicSet, content_sha256};
 
-use crate::arc::{self, Dataset, Task, TaskError};
+use crate::arc::{self, Dataset, Task, TaskError, TaskProblem};
 
 /// Environment variable that moves the data folder.
 pub const DATA_ENV: &str = "ARC_TTT_DATA";
@@ -41,7 +41,7 @@ pub enum ResolveError {
         name: String,
     },
     /// A public set whose file does not have the published content.
-    #[error("{file} is not {name} as published; run `arc-ttt data fetch --force`")]
+    #[error("{file} is not {name} as published; run `arc-ttt data fetch`")]
     Changed {
         /// Name of the set.
         name: String,
@@ -151,11 +151,17 @@ pub fn load_set(set: &PublicSet, folder: &Path) -> Result<Dataset, ResolveError>
     if !path.is_file() {
         return Err(ResolveError::NotFetched { name });
     }
-    let dataset = arc::load(&path, None)?;
-    if content_sha256(&dataset.tasks) != set.sha256 {
-        return Err(ResolveError::Changed { name, file: path.display().to_string() });
+    let file = path.display().to_string();
+    let problem = |error: std::io::Error| TaskProblem::Unreadable(error.to_string());
+    let bytes = std::fs::read(&path).map_err(|error| TaskError {
+        file: file.clone(),
+        task: None,
+        problem: problem(error),
+    })?;
+    if sets::sha256_hex(&bytes) != set.sha256 {
+        return Err(ResolveError::Changed { name, file });
     }
-    Ok(Dataset { name, ..dataset })
+    Ok(arc::load_reader(&bytes[..], &name, None)?)
 }
 
 /// One half of the tasks, by the SHA-256 of their ids: 0 the lower, 1 the upper. Order is kept.

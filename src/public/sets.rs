@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::arc::{Task, task_to_json};
+use crate::arc::{Task, set_to_json};
 
 /// Sets that are published and fetched together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub struct PublicSet {
     pub n_tasks: usize,
     /// Number of test inputs.
     pub n_tests: usize,
-    /// [`content_sha256`] of its tasks.
+    /// SHA-256 of its file, which is [`content_sha256`] of its tasks.
     pub sha256: &'static str,
 }
 
@@ -43,13 +43,13 @@ pub static CORPORA: [Corpus; 2] = [
                 name: "arc-agi-1/training",
                 n_tasks: 400,
                 n_tests: 416,
-                sha256: "4125c13d2ad8e73f1bc582b8f1d521dd2e91f91f715682bc47108c2085408c1e",
+                sha256: "9f93d62ce7bf88d865757f8c09eb4f6554549ac4a8c2bd6a696c8bdf69a2ea9e",
             },
             PublicSet {
                 name: "arc-agi-1/evaluation",
                 n_tasks: 400,
                 n_tests: 419,
-                sha256: "f66c4bc11634a9c62f597ccb25eeacdbdc01f54eae1d7cdbdda4b7a410aef4ea",
+                sha256: "57386884a0c6e9c2dd2eb48bfeefdd3c4b9129c3ec436fb2f4feed5e83b35308",
             },
         ],
     },
@@ -62,13 +62,13 @@ pub static CORPORA: [Corpus; 2] = [
                 name: "arc-agi-2/training",
                 n_tasks: 1000,
                 n_tests: 1076,
-                sha256: "0407a8df69a303417ce0f812588b456befc1c5f3fed8900df2091f911d5647cd",
+                sha256: "62028db41b3f799e63c996381b01fee75eba8f317021356f0fa5157def0688ff",
             },
             PublicSet {
                 name: "arc-agi-2/evaluation",
                 n_tasks: 120,
                 n_tests: 167,
-                sha256: "dab36776cecca96dd743bd614ee82242f2d0b000efd69434af080a13e2c889e3",
+                sha256: "8e6cc5088860acbfa62c153cf7fec927c812c64cc3d0b43d064e04949a02c87e",
             },
         ],
     },
@@ -92,27 +92,18 @@ pub(super) fn all() -> impl Iterator<Item = &'static PublicSet> {
     CORPORA.iter().flat_map(|corpus| corpus.sets)
 }
 
-/// SHA-256, in hex, of tasks as data: of the lines `<id>\t<task in ARC's format>\n` ordered by id, where the
-/// JSON has no spaces and no keys but `train`, `test`, `input` and `output`.
+/// SHA-256, in hex, of the file that [`arc::save_set`](crate::arc::save_set) makes of tasks ordered by id.
 ///
 /// Neither the order of the tasks nor the layout of the files that they came from matters.
 pub fn content_sha256(tasks: &[Task]) -> String {
-    let mut tasks: Vec<_> = tasks.iter().collect();
+    let mut tasks = tasks.to_vec();
     tasks.sort_by(|a, b| a.id.cmp(&b.id));
-    let mut hash = Sha256::new();
-    for task in tasks {
-        hash.update(format!("{}\t{}\n", task.id, task_to_json(task)));
-    }
-    hex(&hash.finalize())
+    sha256_hex(set_to_json(&tasks))
 }
 
 /// SHA-256 of bytes, in hex.
 pub(super) fn sha256_hex(bytes: impl AsRef<[u8]>) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -132,10 +123,11 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_is_of_plain_lines() {
-        let mut task = demo().tasks.remove(0);
-        task.id = "t".into();
-        let line = format!("t\t{}\n", task_to_json(&task));
-        assert_eq!(content_sha256(&[task]), sha256_hex(line));
+    fn the_digest_is_that_of_the_file() {
+        let mut tasks = demo().tasks;
+        tasks.sort_by(|a, b| a.id.cmp(&b.id));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        crate::arc::save_set(file.path(), &tasks).unwrap();
+        assert_eq!(content_sha256(&tasks), sha256_hex(std::fs::read(file.path()).unwrap()));
     }
 }
