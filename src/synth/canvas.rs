@@ -6,7 +6,7 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::arc::{Color, Grid};
+use crate::arc::{Color, Dihedral, Grid};
 
 /// A row and a column.
 pub(super) type Cell = (usize, usize);
@@ -183,12 +183,16 @@ pub(super) fn rectangle(
     (top, left): Cell,
     height: usize,
     width: usize,
-) -> impl Iterator<Item = Cell> {
+) -> impl Iterator<Item = Cell> + Clone {
     (0..height * width).map(move |i| (top + i / width, left + i % width))
 }
 
 /// The cells of the outline of a rectangle.
-pub(super) fn outline(corner: Cell, height: usize, width: usize) -> impl Iterator<Item = Cell> {
+pub(super) fn outline(
+    corner: Cell,
+    height: usize,
+    width: usize,
+) -> impl Iterator<Item = Cell> + Clone {
     let (bottom, right) = (corner.0 + height - 1, corner.1 + width - 1);
     rectangle(corner, height, width)
         .filter(move |&(r, c)| r == corner.0 || c == corner.1 || r == bottom || c == right)
@@ -423,6 +427,11 @@ pub(super) fn closed_rooms(grid: &Grid) -> Vec<Object> {
 /// Number of holes in a form: areas of background that do not reach the edge of its box.
 pub(super) fn holes(mask: &Grid) -> usize {
     closed_rooms(mask).len()
+}
+
+/// True if left and right are alike.
+pub(super) fn is_mirrored(grid: &Grid) -> bool {
+    Dihedral::FlipColumns.apply(grid) == *grid
 }
 
 /// The index of the largest key, if no other equals it.

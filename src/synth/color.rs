@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::arc::{Color, Dihedral, Grid};
 
 use super::canvas::*;
-use super::scene::{Scene, dots, recoloring};
+use super::scene::{Scene, dots, objects_scene, recolor_objects, recoloring};
 use super::{Family, Group, Rule};
 
 const fn family(
@@ -71,30 +71,6 @@ fn swap_colors(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
         Some(scene.draw(rng, sides)).filter(|grid| count(grid, a) > 0 && count(grid, b) > 0)
     };
     Some(Rule::new(draw, move |grid| Some(map_cells(grid, swap))).showing(color_bits))
-}
-
-/// A scene of separate objects of one color each, drawn by `sprite`.
-fn objects_scene(
-    rng: &mut ChaCha8Rng,
-    sides: Sides,
-    least: usize,
-    sprite: impl FnMut(&mut ChaCha8Rng) -> Grid,
-) -> Option<Grid> {
-    let mut grid = sides.empty(rng);
-    let n = (grid.cells().len() / 24).clamp(least, 9);
-    let n = between(rng, least, n);
-    scatter(rng, &mut grid, (least, n + 2), sprite)?;
-    Some(grid)
-}
-
-/// The grid with each of its objects in the color that `color` gives it.
-fn recolor_objects(grid: &Grid, color: impl Fn(&Object) -> Option<Color>) -> Option<Grid> {
-    let mut output = grid.clone();
-    for object in objects(grid) {
-        let color = color(&object)?;
-        paint(&mut output, object.cells.iter().copied(), color);
-    }
-    Some(output)
 }
 
 fn by_rank(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
@@ -252,11 +228,6 @@ fn by_half(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
         }))
     };
     Some(Rule::new(draw, apply))
-}
-
-/// True if left and right are alike.
-fn is_mirrored(mask: &Grid) -> bool {
-    Dihedral::FlipColumns.apply(mask) == *mask
 }
 
 fn by_symmetry(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {

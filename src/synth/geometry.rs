@@ -149,8 +149,9 @@ fn downscale(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
 }
 
 fn upscale_by_colors(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
-    let most = between(rng, 3, 5).min(max_side / 3);
-    let sides = Sides::choose(rng, 2, (max_side / most).min(4))?;
+    let most = between(rng, 3, 5).min(max_side / 2).max(2);
+    let high = (max_side / most).min(4);
+    let sides = Sides::choose(rng, 2, high)?;
     let draw = move |rng: &mut ChaCha8Rng| {
         let (height, width) = sides.draw(rng);
         let n = between(rng, 2, most);

@@ -7,17 +7,23 @@
 //!
 //! Invariant: a task depends on the random stream alone; nothing here does I/O.
 
-#[allow(dead_code)]
 mod canvas;
 mod color;
+mod copying;
+mod counting;
 mod demo;
+mod filling;
 mod geometry;
+mod lines;
+mod motion;
+mod objects;
+mod panels;
+mod patterns;
 mod rule;
 mod scene;
 
 use std::sync::LazyLock;
 
-use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::arc::{ColorPermutation, Dihedral, Example, Task, Test};
@@ -86,8 +92,21 @@ impl Family {
 
 /// All families, in a stable order.
 pub fn families() -> &'static [Family] {
-    static ALL: LazyLock<Vec<Family>> =
-        LazyLock::new(|| [color::FAMILIES, geometry::FAMILIES].concat());
+    static ALL: LazyLock<Vec<Family>> = LazyLock::new(|| {
+        [
+            color::FAMILIES,
+            geometry::FAMILIES,
+            objects::FAMILIES,
+            motion::FAMILIES,
+            lines::FAMILIES,
+            filling::FAMILIES,
+            patterns::FAMILIES,
+            panels::FAMILIES,
+            counting::FAMILIES,
+            copying::FAMILIES,
+        ]
+        .concat()
+    });
     &ALL
 }
 
@@ -147,7 +166,7 @@ fn composed_rule(
         return None;
     }
     // The second may enlarge what it is given, so the first is often kept small.
-    let room = between(rng, max_side / 3, max_side);
+    let room = between(rng, (max_side / 3).max(3).min(max_side), max_side);
     let first = (first.rule)(rng, room)?;
     let first = first.seen_through(pick(rng, &Dihedral::ALL), ColorPermutation::IDENTITY);
     let second = (second.rule)(rng, max_side)?;
@@ -220,20 +239,19 @@ pub fn sample_at(config: StreamConfig, index: u64) -> Sampled {
     assert!(config.max_side >= 10, "the stream needs sides of 10 at least");
     let mut rng = crate::rng::stream(config.seed, "synth", "stream", index);
     let rng = &mut rng;
-    let pool = families();
+    let all: Vec<&Family> = families().iter().collect();
+    let general: Vec<&Family> = all.iter().copied().filter(|family| family.is_general).collect();
     loop {
         let max_side = between(rng, 8, 14).max(between(rng, 8, 30)).min(config.max_side);
         let n = between(rng, config.n_examples.0, config.n_examples.1);
-        let family = &pool[rng.random_range(0..pool.len())];
-        let then = &pool[rng.random_range(0..pool.len())];
-        let composed = rng.random_bool(config.compositions) && then.is_general;
-        let examples = if composed {
-            sample_composition(family, then, rng, n, max_side)
-        } else {
-            sample_pairs(family, rng, n, max_side)
+        let family = pick(rng, &all);
+        let then = chance(rng, config.compositions).then(|| pick(rng, &general));
+        let examples = match then {
+            Some(then) => sample_composition(family, then, rng, n, max_side),
+            None => sample_pairs(family, rng, n, max_side),
         };
         if let Some(examples) = examples {
-            return Sampled { family, then: composed.then_some(then), examples };
+            return Sampled { family, then, examples };
         }
     }
 }
@@ -258,12 +276,14 @@ mod tests {
     #[test]
     fn every_example_fits_and_is_what_its_rule_makes_of_the_input() {
         for family in families() {
-            for (max_side, least) in [(12, 0), (16, 15), (30, 15)] {
+            for (max_side, least) in [(12, 0), (16, 18), (30, 18)] {
                 let rules = (0..20).filter_map(|i| {
                     let mut rng = rng(family, i);
-                    let rule = sample_rule(family, &mut rng, max_side)?;
-                    let examples = rule.pairs(&mut rng, 4, max_side)?;
-                    Some((rule, examples))
+                    (0..ATTEMPTS).find_map(|_| {
+                        let rule = sample_rule(family, &mut rng, max_side)?;
+                        let examples = rule.pairs(&mut rng, 4, max_side)?;
+                        Some((rule, examples))
+                    })
                 });
                 let mut n = 0;
                 for (rule, examples) in rules {
@@ -288,9 +308,20 @@ mod tests {
     }
 
     #[test]
+    fn a_family_without_room_declines() {
+        for family in families() {
+            for max_side in 1..=10 {
+                for i in 0..5 {
+                    sample_pairs(family, &mut rng(family, i), 3, max_side);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn every_family_has_many_tasks_and_repeats_them_exactly() {
         for family in families() {
-            let draw = |i| sample_pairs(family, &mut rng(family, i), 2, 16);
+            let draw = |i| sample_pairs(family, &mut rng(family, i), 4, 16);
             let distinct: HashSet<_> = (0..200).filter_map(draw).collect();
             assert!(distinct.len() >= 190, "{}: {} of 200", family.name, distinct.len());
             assert_eq!(draw(3), draw(3), "{}", family.name);

@@ -133,12 +133,7 @@ impl Rule {
     }
 
     /// Draws `n` examples of which any one can be inferred from the others.
-    pub(super) fn pairs(
-        &self,
-        rng: &mut ChaCha8Rng,
-        n: usize,
-        max_side: usize,
-    ) -> Option<Vec<Example>> {
+    pub fn pairs(&self, rng: &mut ChaCha8Rng, n: usize, max_side: usize) -> Option<Vec<Example>> {
         self.draw_until_sound(rng, n, max_side, |shown| {
             let rest = |i: usize| (0..shown.len()).filter(move |&j| j != i);
             let unshown = (0..n).find(|&i| n > 1 && !told(shown, rest(i), i));

@@ -5,7 +5,8 @@ use rand_chacha::ChaCha8Rng;
 use crate::arc::{Color, Grid};
 
 use super::canvas::{
-    Sides, between, blob, chance, colors, paint, palette, pick, rectangle, scatter, shape,
+    Object, Sides, between, blob, chance, colors, objects, paint, palette, pick, rectangle,
+    scatter, shape,
 };
 
 /// A manner of drawing, chosen once for a rule so that its examples look alike.
@@ -138,6 +139,45 @@ fn bars(rng: &mut ChaCha8Rng, grid: &mut Grid, palette: &[Color]) {
         let cell = |i| if across { (line, start + i) } else { (start + i, line) };
         paint(grid, (0..long).map(cell), color);
     }
+}
+
+/// A scene of at least `least` separate objects, each drawn by `sprite`.
+pub(super) fn objects_scene(
+    rng: &mut ChaCha8Rng,
+    sides: Sides,
+    least: usize,
+    sprite: impl FnMut(&mut ChaCha8Rng) -> Grid,
+) -> Option<Grid> {
+    let mut grid = sides.empty(rng);
+    let n = (grid.cells().len() / 24).clamp(least, 9);
+    let n = between(rng, least, n);
+    scatter(rng, &mut grid, (least, n + 2), sprite)?;
+    Some(grid)
+}
+
+/// A scene of `n` separate objects, or `None` if not all found room.
+pub(super) fn scene_of(
+    rng: &mut ChaCha8Rng,
+    sides: Sides,
+    n: usize,
+    sprite: impl FnMut(&mut ChaCha8Rng) -> Grid,
+) -> Option<Grid> {
+    let mut grid = sides.empty(rng);
+    scatter(rng, &mut grid, (n, n), sprite)?;
+    Some(grid)
+}
+
+/// The grid with each of its objects in the color that `color` gives it.
+pub(super) fn recolor_objects(
+    grid: &Grid,
+    color: impl Fn(&Object) -> Option<Color>,
+) -> Option<Grid> {
+    let mut output = grid.clone();
+    for object in objects(grid) {
+        let color = color(&object)?;
+        paint(&mut output, object.cells.iter().copied(), color);
+    }
+    Some(output)
 }
 
 /// A color map that moves every color of `palette` to another color, and leaves the others.
