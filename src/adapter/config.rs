@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::Precision;
+
 /// The linear layers of a trunk block, under the names that recipes and adapters use.
 pub const TARGET_MODULES: [&str; 4] = ["qkv_proj", "o_proj", "up_proj", "down_proj"];
 
@@ -59,6 +61,8 @@ pub struct FitConfig {
     pub format: FitFormat,
     /// Which weights move.
     pub method: FitMethod,
+    /// How the CPU multiplies during the fit. Predictions are made in f32 in any case.
+    pub precision: Precision,
     /// Gradient steps if nothing else ends the fit; with a budget in seconds it is the cap.
     pub steps: usize,
     /// Peak learning rate of AdamW for the adapter.

@@ -444,7 +444,8 @@ impl Engine for GridEngine {
         let mut parameters =
             Parameters::new(&self.model, plan, &task.id, formats.contains(&Format::E2e), &adam);
         // The base model as constants of this fit's own graph.
-        let base = self.model.map(&mut |_, tensor| Tensor::from_inner(tensor));
+        let mut base = self.model.map(&mut |_, tensor| Tensor::from_inner(tensor));
+        base.precision = config.precision;
         let n_steps = limits.progress.map_or(limits.steps.unwrap_or(config.steps), <[f32]>::len);
         let finite = sources.iter().map(EpisodeSource::steps).try_fold(0, |sum, n| Some(sum + n?));
         let n_steps = finite.map_or(n_steps, |n| n_steps.min(n as usize));

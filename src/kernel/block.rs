@@ -20,7 +20,7 @@ use rayon::prelude::*;
 use super::attention::{Heads, attention_backward, attention_forward};
 use super::buffer::Buffer;
 use super::layout::{Layout, Rotary};
-use super::matmul::{Into, Mat, Packed, matmul, multiply, product};
+use super::matmul::{Into, Mat, Packed, Precision, matmul, multiply, product};
 use super::rows::{
     add_assign, normalize_and_rotate, normalize_and_rotate_backward, relu_squared,
     relu_squared_backward, rms_norm, rms_norm_backward,
@@ -51,6 +51,8 @@ pub struct BlockShape {
     pub d_ff: usize,
     /// The adapter, if there is one.
     pub lora: Option<LoraShape>,
+    /// How the fused block multiplies in its linears; the formulation in Burn operations uses the device's.
+    pub precision: Precision,
 }
 
 impl BlockShape {
@@ -156,6 +158,7 @@ struct Linears<'a> {
     base: [&'a [f32]; 4],
     merged: [Option<Buffer>; 4],
     sizes: [(usize, usize); 4],
+    precision: Precision,
 }
 
 impl<'a> Linears<'a> {
@@ -177,7 +180,7 @@ impl<'a> Linears<'a> {
                 }
             }
         }
-        Self { base, merged, sizes }
+        Self { base, merged, sizes, precision: shape.precision }
     }
 
     fn get(&self, i: usize) -> Mat<'_> {
@@ -187,12 +190,12 @@ impl<'a> Linears<'a> {
 
     /// The four weights, packed for multiplying rows of activations.
     fn packed(&self) -> [Packed; 4] {
-        [QKV, O, UP, DOWN].map(|i| Packed::new(self.get(i)))
+        [QKV, O, UP, DOWN].map(|i| Packed::in_precision(self.get(i), self.precision))
     }
 
     /// The four weights transposed, packed for multiplying rows of gradients.
     fn packed_transposed(&self) -> [Packed; 4] {
-        [QKV, O, UP, DOWN].map(|i| Packed::new(self.get(i).t()))
+        [QKV, O, UP, DOWN].map(|i| Packed::in_precision(self.get(i).t(), self.precision))
     }
 }
 
@@ -438,7 +441,8 @@ fn dense_gradients(shape: &BlockShape, pairs: &[(&[f32], &[f32]); 4], n: usize) 
         .zip(pairs)
         .map(|((rows, columns), (input, gradient))| {
             let mut dw = vec![0.0; rows * columns];
-            let gradient = Packed::new(Mat::new(gradient, n, columns));
+            let gradient = Mat::new(gradient, n, columns);
+            let gradient = Packed::in_precision(gradient, shape.precision);
             // 64 rows of weights a piece: enough pieces for a few threads, wide enough for the product.
             dw.par_chunks_mut(64 * columns).enumerate().for_each(|(i, dw)| {
                 let piece = dw.len() / columns;

@@ -47,6 +47,18 @@ impl Buffer {
         buffer
     }
 
+    /// The same memory as words, for packed values.
+    pub(crate) fn bits(&self) -> &[u32] {
+        // SAFETY: f32 and u32 have the same size and alignment, and every bit pattern is valid for both.
+        unsafe { std::slice::from_raw_parts(self.data.as_ptr().cast(), self.data.len()) }
+    }
+
+    /// The same memory as words, for packed values.
+    pub(crate) fn bits_mut(&mut self) -> &mut [u32] {
+        // SAFETY: as in `bits`; the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.data.as_mut_ptr().cast(), self.data.len()) }
+    }
+
     /// The floats as a vector of their own, for handing to a tensor.
     pub(crate) fn into_vec(mut self) -> Vec<f32> {
         std::mem::take(&mut self.data)

@@ -170,7 +170,7 @@ mod tests {
     use rand::Rng;
 
     use super::*;
-    use crate::kernel::{LoraShape, Sequence};
+    use crate::kernel::{LoraShape, Precision, Sequence};
     use crate::model::grid_model::normal;
     use crate::rng::stream;
 
@@ -217,7 +217,7 @@ mod tests {
         frozen: bool,
     ) {
         let device = Device::flex().autodiff();
-        let shape = BlockShape { d_model, n_heads, d_ff, lora };
+        let shape = BlockShape { d_model, n_heads, d_ff, lora, precision: Precision::F32 };
         let layout = Arc::new(layout(seed));
         let n = layout.n_tokens();
         let d = d_model;
@@ -298,7 +298,13 @@ mod tests {
     #[test]
     fn fused_gradients_agree_with_finite_differences() {
         let device = Device::flex();
-        let shape = BlockShape { d_model: 16, n_heads: 2, d_ff: 32, lora: Some(LORA) };
+        let shape = BlockShape {
+            d_model: 16,
+            n_heads: 2,
+            d_ff: 32,
+            lora: Some(LORA),
+            precision: Precision::F32,
+        };
         let layout = Arc::new(layout(3));
         let n = layout.n_tokens();
         let lora = random(1, shape.lora_ranges().1, 0.1, 1, &device);

@@ -10,7 +10,7 @@ use super::block::{rms_norm, run_block};
 use super::canvas::{Batch, N_EMBED_ROWS, N_FRAME_ROWS, prepare};
 use super::checkpoint::{CheckpointError, Weights};
 use crate::engine::HostTensor;
-use crate::kernel::{BlockParameters, BlockShape, LoraShape, gather_sum};
+use crate::kernel::{BlockParameters, BlockShape, LoraShape, Precision, gather_sum};
 use crate::rng::stream;
 
 /// Classes of an output cell: ten colors and PAD.
@@ -47,7 +47,14 @@ pub struct GridModelConfig {
 impl GridModelConfig {
     /// Sizes of a block with this adapter.
     pub fn block_shape(&self, lora: Option<LoraShape>) -> BlockShape {
-        BlockShape { d_model: self.d_model, n_heads: self.n_heads, d_ff: self.d_ff, lora }
+        let precision = Precision::F32;
+        BlockShape {
+            d_model: self.d_model,
+            n_heads: self.n_heads,
+            d_ff: self.d_ff,
+            lora,
+            precision,
+        }
     }
 
     /// Why these sizes cannot be built, if they cannot.
@@ -79,6 +86,8 @@ pub struct Lora {
 pub struct GridModel {
     /// Sizes.
     pub config: GridModelConfig,
+    /// How the fused blocks multiply; not part of the weights.
+    pub precision: Precision,
     /// Cells and register tokens, `[N_EMBED_ROWS + 2·n_task_tokens, d_model]`.
     pub embed: Tensor<2>,
     /// Frame tokens, `[N_FRAME_ROWS, d_model]`.
@@ -176,6 +185,7 @@ impl GridModel {
         }
         let model = Self {
             config: config.clone(),
+            precision: Precision::F32,
             embed: take("embed", N_EMBED_ROWS + 2 * m, d)?,
             frames: take("frames", N_FRAME_ROWS, d)?,
             task_tokens: take("task_tokens", m, d)?,
@@ -223,6 +233,7 @@ impl GridModel {
         }
         Self {
             config: self.config.clone(),
+            precision: self.precision,
             embed,
             frames,
             task_tokens,
@@ -273,7 +284,10 @@ impl GridModel {
             tables.push(rms_norm(tasks.clone(), &self.task_norm));
         }
         let mut x = gather_sum(&Tensor::cat(tables, 0), &prepared.rows);
-        let shape = self.config.block_shape(lora.map(|l| l.shape));
+        let shape = BlockShape {
+            precision: self.precision,
+            ..self.config.block_shape(lora.map(|l| l.shape))
+        };
         let none = Tensor::zeros([1, 1], &x.device());
         for (i, block) in self.blocks.iter().enumerate() {
             let lora = lora.map_or(&none, |l| &l.blocks[i]);

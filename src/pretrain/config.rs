@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::arc::TaskError;
+use crate::kernel::Precision;
 use crate::model::{CheckpointError, GridModelConfig};
 
 /// Everything that decides what a training run computes, apart from its data and its length.
@@ -13,6 +14,8 @@ use crate::model::{CheckpointError, GridModelConfig};
 pub struct PretrainConfig {
     /// Root of all random streams.
     pub seed: u64,
+    /// How the CPU multiplies; the weights themselves stay in f32.
+    pub precision: Precision,
     /// Sizes of the network.
     pub model: GridModelConfig,
     /// What is trained on.

@@ -86,10 +86,11 @@ impl<'a> Trainer<'a> {
         device: &Device,
     ) -> Result<Self, PretrainError> {
         let sampler = Sampler::new(corpus, config)?;
-        let model = match initial {
+        let mut model = match initial {
             Some(weights) => GridModel::from_weights(weights, device)?,
             None => GridModel::random(&config.model, config.seed, device),
         };
+        model.precision = config.precision;
         let table = initial_table(config, corpus.train.len(), initial.map(|_| &model));
         let mut tensors = vec![(TABLE.to_owned(), to_device(&table, device))];
         model.map(&mut |name, tensor| {
