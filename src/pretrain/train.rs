@@ -355,3 +355,124 @@ fn by_format(encoded: &Encoded, log_probs: &[[f32; 11]]) -> [FormatProgress; 2] 
     }
     out
 }
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests {
+    use super::*;
+    use crate::arc::{Example, Grid, Task};
+
+    fn config() -> PretrainConfig {
+        let recipe = include_str!("../../data/recipes/pretrain.toml");
+        let mut config: PretrainConfig = toml::from_str(recipe).unwrap();
+        config.model.d_model = 32;
+        config.model.d_ff = 64;
+        config.model.n_layers = 1;
+        config.episode.cells_per_step = 100;
+        config.optimizer.warmup_steps = 2;
+        config.data.synth = 0.0;
+        config.data.hold_out_every = 3;
+        config
+    }
+
+    /// Tasks that shift every color by a constant.
+    fn tasks() -> Vec<Task> {
+        let example = |shift: usize, i: usize| {
+            let input = Grid::from_fn(2, 3, |r, c| ((r + 2 * c + i) % 5) as u8);
+            let output =
+                Grid::from_fn(2, 3, |r, c| ((usize::from(input.get(r, c)) + shift) % 10) as u8);
+            Example { input, output }
+        };
+        (1..5)
+            .map(|shift| Task {
+                id: format!("shift-{shift}"),
+                examples: (0..5).map(|i| example(shift, i)).collect(),
+                tests: Vec::new(),
+            })
+            .collect()
+    }
+
+    const UNTIL: Until = Until::Steps(8);
+
+    fn run(trainer: &mut Trainer<'_>, steps: usize) {
+        for _ in 0..steps {
+            trainer.train_step(UNTIL).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_interrupted_run_ends_with_the_same_bytes() {
+        let config = config();
+        let corpus = Corpus::new(tasks(), Vec::new(), &config);
+        let device = Device::flex();
+        let mut whole = Trainer::new(&config, &corpus, None, &device).unwrap();
+        run(&mut whole, 8);
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.safetensors");
+        let mut first = Trainer::new(&config, &corpus, None, &device).unwrap();
+        run(&mut first, 3);
+        first.save(&path).unwrap();
+        let mut second = Trainer::new(&config, &corpus, None, &device).unwrap();
+        second.resume(&path).unwrap();
+        run(&mut second, 5);
+        assert_eq!(whole.averaged().to_weights(), second.averaged().to_weights());
+    }
+
+    #[test]
+    fn a_state_of_other_settings_or_a_cut_off_one_is_refused() {
+        let config = config();
+        let corpus = Corpus::new(tasks(), Vec::new(), &config);
+        let device = Device::flex();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.safetensors");
+        Trainer::new(&config, &corpus, None, &device).unwrap().save(&path).unwrap();
+
+        let mut other = config.clone();
+        other.seed += 1;
+        let mut trainer = Trainer::new(&other, &corpus, None, &device).unwrap();
+        assert!(matches!(trainer.resume(&path), Err(PretrainError::OtherRun { .. })));
+
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - 10]).unwrap();
+        let mut trainer = Trainer::new(&config, &corpus, None, &device).unwrap();
+        assert!(matches!(trainer.resume(&path), Err(PretrainError::DamagedState { .. })));
+    }
+
+    #[test]
+    fn training_lowers_the_loss_and_held_out_tasks_are_not_trained_on() {
+        let mut config = config();
+        config.episode.new_rule = 0.0;
+        let corpus = Corpus::new(tasks(), Vec::new(), &config);
+        assert_eq!(corpus.held_out.iter().map(|s| s.id.as_str()).collect::<Vec<_>>(), ["shift-3"]);
+        assert!(corpus.train.iter().all(|s| s.id != "shift-3"));
+        let mut trainer = Trainer::new(&config, &corpus, None, &Device::flex()).unwrap();
+        let loss = |p: Progress| {
+            p.formats.iter().map(|f| f.loss).sum::<f32>()
+                / p.formats.iter().map(|f| f.queries).sum::<usize>() as f32
+        };
+        let first = loss(trainer.train_step(Until::Steps(150)).unwrap());
+        for _ in 0..120 {
+            trainer.train_step(Until::Steps(150)).unwrap();
+        }
+        let last = loss(trainer.train_step(Until::Steps(150)).unwrap());
+        assert!(last < 0.95 * first, "loss {first} → {last}");
+        assert!(trainer.evaluate().is_some());
+    }
+
+    #[test]
+    fn excluded_tasks_are_in_no_part_of_the_corpus() {
+        let mut config = config();
+        config.data.exclude = vec!["shift-2".into()];
+        let corpus = Corpus::new(tasks(), vec![("shift-2".into(), Vec::new())], &config);
+        assert!(corpus.train.iter().chain(&corpus.held_out).all(|s| s.id != "shift-2"));
+    }
+
+    #[test]
+    fn a_size_limit_below_every_task_is_an_error() {
+        let mut config = config();
+        config.episode.max_cells = 5;
+        let corpus = Corpus::new(tasks(), Vec::new(), &config);
+        let trainer = Trainer::new(&config, &corpus, None, &Device::flex());
+        assert!(matches!(trainer.err(), Some(PretrainError::NoData { max_cells: 5 })));
+    }
+}

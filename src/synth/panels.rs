@@ -287,8 +287,9 @@ fn copy_panel(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
     };
     let apply = move |grid: &Grid| {
         let panels = layout.panels(grid)?;
-        let copies =
-            |i: usize| if i.is_multiple_of(2) { panels[0].clone() } else { symmetry.apply(&panels[0]) };
+        let copies = |i: usize| {
+            if i.is_multiple_of(2) { panels[0].clone() } else { symmetry.apply(&panels[0]) }
+        };
         Some(join(&(0..n).map(copies).collect::<Vec<_>>(), layout.line))
     };
     Some(Rule::new(draw, apply))
