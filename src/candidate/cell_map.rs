@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::prepared::PreparedMap;
 use crate::arc::{Grid, MAX_SIDE, N_COLORS, View};
 use crate::dataset::Format;
 
@@ -17,7 +18,10 @@ pub const IMPOSSIBLE: f32 = -1.0e6;
 
 /// Smallest log-probability of one class in one cell; a model that rules a class out says less than it
 /// believes it does, and 900 such cells must stay above [`IMPOSSIBLE`].
-const LEAST_LOG_PROB: f32 = -100.0;
+pub(super) const LEAST_LOG_PROB: f32 = -100.0;
+
+/// Height and width.
+pub(super) type Shape = (usize, usize);
 
 /// What the model says about each cell of a test output, under one view.
 ///
@@ -49,22 +53,6 @@ pub struct MapMeta {
     pub format: Format,
 }
 
-/// Where the cells of a grid in the task's frame stand on a map's canvas: symmetries are affine, so that
-/// cell `(row, column)` stands at `origin + row * down + column * right`.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Placement {
-    origin: isize,
-    down: isize,
-    right: isize,
-}
-
-impl Placement {
-    /// Index on the canvas of a cell of the task's frame.
-    pub(super) fn index(&self, row: usize, column: usize) -> usize {
-        (self.origin + row as isize * self.down + column as isize * self.right) as usize
-    }
-}
-
 impl CellMap {
     /// What the map was made under.
     pub fn meta(&self) -> MapMeta {
@@ -76,31 +64,41 @@ impl CellMap {
     /// It has the forced shape or else [`CellMap::most_probable_shape`], and in each cell the color that is
     /// most probable there.
     pub fn proposal(&self) -> Grid {
-        self.best_grid(self.most_probable_shape())
+        PreparedMap::new(self).best_grid(self.most_probable_shape())
     }
 
     /// The forced shape or, without one, the `(height, width)` that maximizes the probability of "a color
     /// in every cell inside, PAD in every cell outside"; in the task's frame.
     pub fn most_probable_shape(&self) -> (usize, usize) {
-        self.most_probable_shapes(1)[0]
+        self.most_probable_shapes(&self.shape_log_probs(), 1)[0]
     }
 
-    /// The `limit` most probable shapes in decreasing probability; at least one, and only the forced one
-    /// where there is one. In the task's frame.
-    pub(super) fn most_probable_shapes(&self, limit: usize) -> Vec<(usize, usize)> {
-        let task_frame = self.view.dihedral.inverse();
-        if let Some(shape) = self.shape {
-            return vec![task_frame.apply_shape(shape)];
+    /// The `limit` most probable of the shapes in `log_probs` in decreasing probability, at least one, in the
+    /// task's frame; of equals the smaller first.
+    pub(super) fn most_probable_shapes(
+        &self,
+        log_probs: &[(Shape, f64)],
+        limit: usize,
+    ) -> Vec<Shape> {
+        let limit = limit.max(1);
+        let mut best: Vec<(Shape, f64)> = Vec::new();
+        for &(shape, log_prob) in log_probs {
+            let rank = best.partition_point(|&(_, other)| other >= log_prob);
+            if rank < limit {
+                best.insert(rank, (shape, log_prob));
+                best.truncate(limit);
+            }
         }
-        let mut scored = self.shape_log_probs();
-        // The sort is stable: equals keep the order smaller before larger.
-        scored.sort_by(|(_, a), (_, b)| b.total_cmp(a));
-        let best = scored.into_iter().take(limit.max(1));
-        best.map(|(shape, _)| task_frame.apply_shape(shape)).collect()
+        let task_frame = self.view.dihedral.inverse();
+        best.into_iter().map(|(shape, _)| task_frame.apply_shape(shape)).collect()
     }
 
-    /// Every shape that the canvas can hold, as shown, with its log-probability; row-major.
-    pub(super) fn shape_log_probs(&self) -> Vec<((usize, usize), f64)> {
+    /// Every shape that the output can have, as shown, with its log-probability: the forced one, or all that
+    /// the canvas can hold, row by row.
+    pub(super) fn shape_log_probs(&self) -> Vec<(Shape, f64)> {
+        if let Some(forced) = self.shape {
+            return vec![(forced, 0.0)];
+        }
         // Summed over a rectangle: how much likelier its cells are to hold colors than PAD.
         let gain = PrefixSums::new(self.height, self.width, |i| {
             f64::from(log_color_mass(&self.log_probs[i])) - f64::from(self.log_pad(i))
@@ -119,19 +117,21 @@ impl CellMap {
     /// outside. With a forced shape, the ten colors are renormalized: PAD was no choice.
     /// [`IMPOSSIBLE`] if the grid does not fit on the canvas or contradicts the forced shape.
     pub fn log_prob(&self, grid: &Grid) -> f32 {
-        let Some(placement) = self.place(grid.shape()) else { return IMPOSSIBLE };
-        let colors = self.view.colors.table();
-        let inside = (0..grid.height()).flat_map(|r| (0..grid.width()).map(move |c| (r, c)));
-        let inside = inside.map(|(row, column)| {
-            let shown = colors[usize::from(grid.get(row, column))];
-            f64::from(self.log_color(placement.index(row, column), usize::from(shown)))
+        if !self.holds(grid.shape()) {
+            return IMPOSSIBLE;
+        }
+        let shown = self.view.apply(grid);
+        let inside = shown.cells().iter().enumerate().map(|(i, &color)| {
+            let index = i / shown.width() * self.width + i % shown.width();
+            let log_prob = self.log_probs[index][usize::from(color)] - self.log_norm(index);
+            f64::from(log_prob.max(LEAST_LOG_PROB))
         });
         (inside.sum::<f64>() + self.log_pad_outside(grid.shape())) as f32
     }
 
     /// The log-probability that everything outside a grid of `shape` (in the task's frame) is PAD; 0 with a
     /// forced shape.
-    pub(super) fn log_pad_outside(&self, shape: (usize, usize)) -> f64 {
+    pub(super) fn log_pad_outside(&self, shape: Shape) -> f64 {
         if self.shape.is_some() {
             return 0.0;
         }
@@ -141,48 +141,17 @@ impl CellMap {
         outside.map(|i| f64::from(self.log_pad(i))).sum()
     }
 
-    /// Where a grid of `shape` (in the task's frame) stands, or `None` if this map cannot hold it.
-    pub(super) fn place(&self, shape: (usize, usize)) -> Option<Placement> {
+    /// True if a grid of `shape` (in the task's frame) fits on the canvas and is not ruled out by the forced
+    /// shape.
+    pub(super) fn holds(&self, shape: Shape) -> bool {
         let shown = self.view.dihedral.apply_shape(shape);
         let fits = shown.0 <= self.height && shown.1 <= self.width;
-        if !fits || self.shape.is_some_and(|forced| forced != shown) {
-            return None;
-        }
-        let at = |row, column| {
-            let (r, c) = self.view.dihedral.inverse().source(shown, row, column);
-            (r * self.width + c) as isize
-        };
-        let origin = at(0, 0);
-        // A step in a direction that the grid does not have is never taken.
-        let down = if shape.0 > 1 { at(1, 0) - origin } else { 0 };
-        let right = if shape.1 > 1 { at(0, 1) - origin } else { 0 };
-        Some(Placement { origin, down, right })
+        fits && self.shape.is_none_or(|forced| forced == shown)
     }
 
-    /// The best color of every cell of a grid of `shape`, which the map can hold.
-    pub(super) fn best_grid(&self, shape: (usize, usize)) -> Grid {
-        let placement = self.place(shape).expect("the shape is one of the map's own");
-        let original = self.view.colors.inverse();
-        Grid::from_fn(shape.0, shape.1, |row, column| {
-            let cell = &self.log_probs[placement.index(row, column)];
-            // The later of equals never replaces the earlier.
-            let best = (1..N_COLORS).fold(0, |best, c| if cell[c] > cell[best] { c } else { best });
-            original.map(best as u8)
-        })
-    }
-
-    /// The log-probability of shown color `color` in canvas cell `index`, as [`CellMap::log_prob`] counts it.
-    pub(super) fn log_color(&self, index: usize, color: usize) -> f32 {
-        let cell = &self.log_probs[index];
-        let mass = if self.shape.is_some() { log_color_mass(cell) } else { 0.0 };
-        (cell[color] - mass).max(LEAST_LOG_PROB)
-    }
-
-    /// Log-probabilities of the ten shown colors in canvas cell `index`, as [`CellMap::log_color`].
-    pub(super) fn log_colors(&self, index: usize) -> [f32; N_COLORS] {
-        let cell = &self.log_probs[index];
-        let mass = if self.shape.is_some() { log_color_mass(cell) } else { 0.0 };
-        std::array::from_fn(|color| (cell[color] - mass).max(LEAST_LOG_PROB))
+    /// What [`CellMap::log_prob`] divides the colors of a canvas cell by.
+    pub(super) fn log_norm(&self, index: usize) -> f32 {
+        if self.shape.is_some() { log_color_mass(&self.log_probs[index]) } else { 0.0 }
     }
 
     fn log_pad(&self, index: usize) -> f32 {
@@ -191,10 +160,14 @@ impl CellMap {
 }
 
 /// The log-probability that a cell holds any color.
-pub(super) fn log_color_mass(cell: &[f32; N_CLASSES]) -> f32 {
+fn log_color_mass(cell: &[f32; N_CLASSES]) -> f32 {
     let pad = cell[PAD_CLASS];
     if pad < -17.0 {
         return 0.0; // PAD is below the rounding of the colors' sum.
+    }
+    if pad < -7.0 {
+        let p = pad.exp();
+        return -p - 0.5 * p * p; // ln(1 − p); the next term is below rounding.
     }
     if pad < -0.1 {
         return (-pad.exp()).ln_1p();
@@ -302,7 +275,7 @@ mod tests {
         #[test]
         fn the_padding_chooses_the_most_probable_shape(map in open_map(6)) {
             let p = |i: usize, class: usize| f64::from(map.log_probs[i][class]).exp();
-            let probability = |(height, width): (usize, usize)| {
+            let probability = |(height, width): Shape| {
                 let cells = (0..map.height * map.width).map(|i| {
                     let inside = i / map.width < height && i % map.width < width;
                     let colors = (0..N_COLORS).map(|c| p(i, c)).sum::<f64>();
@@ -344,7 +317,7 @@ mod tests {
 
     #[test]
     fn the_mass_of_the_colors_is_exact_at_both_ends() {
-        for pad in [-30.0_f32, -5.0, -0.5, -0.05, -1e-4, -1e-7] {
+        for pad in [-30.0_f32, -16.0, -7.1, -5.0, -0.5, -0.05, -1e-4, -1e-7] {
             let rest = -f64::from(pad).exp_m1();
             let mut cell = [(rest / 10.0).ln() as f32; N_CLASSES];
             cell[PAD_CLASS] = pad;

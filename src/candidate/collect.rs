@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::NBestConfig;
+use super::cell_map::{CellMap, IMPOSSIBLE, Shape};
 use super::majority::{column_majority, row_majority};
-use super::{CellMap, NBestConfig, score_grids};
-use crate::arc::{Dihedral, Grid, N_COLORS};
+use super::prepared::PreparedMap;
+use super::score::score_prepared;
+use crate::arc::{Color, Dihedral, Grid, MAX_SIDE, N_COLORS};
 
 /// Settings of [`collect_candidates`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -70,63 +73,78 @@ impl Candidate {
             log_probs: Vec::new(),
         }
     }
-
-    /// The highest of its log-probabilities.
-    fn best_log_prob(&self) -> f32 {
-        self.log_probs.iter().copied().fold(f32::NEG_INFINITY, f32::max)
-    }
 }
 
 /// The distinct candidates of one test, each scored under every map.
 ///
 /// Their order does not depend on the order of the maps: by number of proposals, then blends of maps, then
-/// the highest log-probability, then the grid itself.
+/// the highest log-probability under a map that has it among its best, then the grid itself.
 pub fn collect_candidates(maps: &[CellMap], config: &CandidateConfig) -> Vec<Candidate> {
-    let mut found: BTreeMap<Grid, Candidate> = BTreeMap::new();
+    let maps: Vec<PreparedMap> = maps.iter().map(PreparedMap::new).collect();
+    let mut found = BTreeMap::new();
     let mut proposals = Vec::with_capacity(maps.len());
     for (index, map) in maps.iter().enumerate() {
-        let proposal = map.proposal();
-        candidate(&mut found, &proposal).proposed_by.push(index);
-        if config.n_best.limit > 0 {
-            // One more than asked for, as the proposal is usually among them.
-            let n_best = NBestConfig { limit: config.n_best.limit + 1, ..config.n_best.clone() };
-            let further = map.n_best(&n_best).into_iter().map(|(grid, _)| grid);
-            for grid in further.filter(|g| *g != proposal).take(config.n_best.limit) {
-                candidate(&mut found, &grid).found_by.push(index);
-            }
-        }
-        proposals.push(proposal);
+        proposals.push(add_best(&mut found, index, map, &config.n_best));
     }
     if config.product
-        && let Some(product) = product_of_maps(maps)
+        && let Some(product) = product_of_maps(&maps)
     {
-        candidate(&mut found, &product).product = true;
+        entry(&mut found, &product).0.product = true;
     }
     if config.majorities {
-        for group in vote_groups(maps.iter().map(|m| m.view.dihedral)) {
+        for group in vote_groups(maps.iter().map(|m| m.map.view.dihedral)) {
             let grids: Vec<&Grid> = group.members.iter().map(|&i| &proposals[i]).collect();
             for grid in [row_majority(&grids), column_majority(&grids)].into_iter().flatten() {
-                candidate(&mut found, &grid).majority = true;
+                entry(&mut found, &grid).0.majority = true;
             }
         }
     }
-    let mut candidates: Vec<Candidate> = found.into_values().collect();
-    let scores = score_grids(maps, &candidates.iter().map(|c| &c.grid).collect::<Vec<_>>());
+    let mut found: Vec<(Candidate, f32)> = found.into_values().collect();
+    // The sort is stable, and the grids are in order already.
+    found.sort_by(|(a, best_of_a), (b, best_of_b)| {
+        let key = |c: &Candidate| (c.proposed_by.len(), c.product || c.majority);
+        key(b).cmp(&key(a)).then(best_of_b.total_cmp(best_of_a))
+    });
+    found.truncate(config.max_candidates.max(1));
+    let mut candidates: Vec<Candidate> = found.into_iter().map(|(c, _)| c).collect();
+    let scores = score_prepared(&maps, &candidates.iter().map(|c| &c.grid).collect::<Vec<_>>());
     for (candidate, scores) in candidates.iter_mut().zip(scores) {
         candidate.log_probs = scores.into_iter().map(rounded).collect();
     }
-    // The sort is stable, and the grids are in order already.
-    candidates.sort_by(|a, b| {
-        let key = |c: &Candidate| (c.proposed_by.len(), c.product || c.majority);
-        key(b).cmp(&key(a)).then(b.best_log_prob().total_cmp(&a.best_log_prob()))
-    });
-    candidates.truncate(config.max_candidates.max(1));
     candidates
 }
 
-/// The candidate with this grid, new or old.
-fn candidate<'a>(found: &'a mut BTreeMap<Grid, Candidate>, grid: &Grid) -> &'a mut Candidate {
-    found.entry(grid.clone()).or_insert_with(|| Candidate::new(grid.clone()))
+/// Candidates by grid, with the highest log-probability under a map that has them among its best.
+type Found = BTreeMap<Grid, (Candidate, f32)>;
+
+/// Adds the best grids of a map and returns the very best, its proposal.
+fn add_best(found: &mut Found, index: usize, map: &PreparedMap, config: &NBestConfig) -> Grid {
+    // One more than asked for, as the proposal is usually among them.
+    let wanted = if config.limit > 0 { config.limit + 1 } else { 0 };
+    let (proposal, n_best) = map.n_best(&NBestConfig { limit: wanted, ..config.clone() });
+    entry(found, &proposal).0.proposed_by.push(index);
+    let mut left = config.limit;
+    for (grid, log_prob) in n_best {
+        let is_proposal = grid == proposal;
+        if !is_proposal && left == 0 {
+            break;
+        }
+        let (candidate, best) = entry(found, &grid);
+        *best = best.max(log_prob);
+        if !is_proposal {
+            candidate.found_by.push(index);
+            left -= 1;
+        }
+    }
+    proposal
+}
+
+/// What is known of a grid, new or old.
+fn entry<'a>(found: &'a mut Found, grid: &Grid) -> &'a mut (Candidate, f32) {
+    if !found.contains_key(grid) {
+        found.insert(grid.clone(), (Candidate::new(grid.clone()), IMPOSSIBLE));
+    }
+    found.get_mut(grid).expect("it was just put there")
 }
 
 /// To thousandths of a nat, which JSON writes in few digits.
@@ -156,41 +174,38 @@ pub fn vote_groups(dihedrals: impl Iterator<Item = Dihedral> + Clone) -> Vec<Vot
 
 /// The grid that has in each cell the color with the highest product of probabilities over all maps, in the
 /// shape for which the same holds.
-fn product_of_maps(maps: &[CellMap]) -> Option<Grid> {
+fn product_of_maps(maps: &[PreparedMap]) -> Option<Grid> {
     let shape = shape_of_product(maps)?;
-    let holders: Vec<_> = maps.iter().filter_map(|map| Some((map, map.place(shape)?))).collect();
-    Some(Grid::from_fn(shape.0, shape.1, |row, column| {
-        let mut sums = [0.0_f64; N_COLORS];
-        for (map, placement) in &holders {
-            let shown = map.log_colors(placement.index(row, column));
-            for (sum, &color) in sums.iter_mut().zip(map.view.colors.table()) {
-                *sum += f64::from(shown[usize::from(color)]);
+    let mut sums = vec![[0.0_f64; N_COLORS]; shape.0 * shape.1];
+    for placed in maps.iter().filter_map(|map| map.place(shape)) {
+        for (sums, cell) in sums.iter_mut().zip(placed.cells()) {
+            for (sum, &log_prob) in sums.iter_mut().zip(cell) {
+                *sum += f64::from(log_prob);
             }
         }
-        (1..N_COLORS).fold(0, |best, c| if sums[c] > sums[best] { c } else { best }) as u8
-    }))
+    }
+    let best = |sums: &[f64; N_COLORS]| {
+        (1..N_COLORS).fold(0, |best, c| if sums[c] > sums[best] { c } else { best }) as Color
+    };
+    let cells = sums.iter().map(best).collect();
+    Some(Grid::from_cells(shape.0, shape.1, cells).expect("a legal shape and colors"))
 }
 
 /// The shape, in the task's frame, that most maps can hold and that is most probable under their product.
-fn shape_of_product(maps: &[CellMap]) -> Option<(usize, usize)> {
-    let mut totals: BTreeMap<(usize, usize), (usize, f64)> = BTreeMap::new();
+fn shape_of_product(maps: &[PreparedMap]) -> Option<Shape> {
+    let mut totals = vec![(0_usize, 0.0_f64); MAX_SIDE * MAX_SIDE];
     for map in maps {
-        let shapes = match map.shape {
-            Some(forced) => vec![(forced, 0.0)],
-            None => map.shape_log_probs(),
-        };
-        for (shown, log_prob) in shapes {
-            let shape = map.view.dihedral.inverse().apply_shape(shown);
-            let (holders, total) = totals.entry(shape).or_default();
+        let task_frame = map.map.view.dihedral.inverse();
+        for &(shown, log_prob) in &map.shapes {
+            let (height, width) = task_frame.apply_shape(shown);
+            let (holders, total) = &mut totals[(height - 1) * MAX_SIDE + width - 1];
             *holders += 1;
             *total += log_prob;
         }
     }
-    let better = |a: &(usize, f64), b: &(usize, f64)| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1));
-    totals
-        .into_iter()
-        .reduce(|best, next| if better(&next.1, &best.1).is_gt() { next } else { best })
-        .map(|(shape, _)| shape)
+    let better = |a: (usize, f64), b: (usize, f64)| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).is_gt();
+    let best = (1..totals.len()).fold(0, |x, y| if better(totals[y], totals[x]) { y } else { x });
+    (totals[best].0 > 0).then_some((best / MAX_SIDE + 1, best % MAX_SIDE + 1))
 }
 
 #[cfg(test)]
@@ -199,7 +214,6 @@ mod tests {
 
     use super::*;
     use crate::arc::{View, strategies};
-    use crate::candidate::IMPOSSIBLE;
     use crate::candidate::testing::{forced_map, open_map, sure_map};
 
     /// Nothing but the proposals.
@@ -290,7 +304,7 @@ mod tests {
                     shape: Some(shown),
                 }
             }).collect();
-            let product = product_of_maps(&maps).unwrap();
+            let product = product_of_maps(&maps.iter().map(PreparedMap::new).collect::<Vec<_>>()).unwrap();
             let total = |grid: &Grid| maps.iter().map(|m| m.log_prob(grid)).sum::<f32>();
             let i = flip.index(product.cells().len());
             let mut other = product.clone();

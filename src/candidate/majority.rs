@@ -1,7 +1,5 @@
 //! Grids put together from the most frequent rows or columns of several predictions.
 
-use std::collections::BTreeMap;
-
 use crate::arc::{Color, Dihedral, Grid};
 
 /// Of the most frequent width and height among `grids`: each row the most frequent one at its place.
@@ -31,14 +29,15 @@ pub fn column_majority(grids: &[&Grid]) -> Option<Grid> {
 
 /// The most frequent value, the smallest of several.
 fn most_frequent<T: Ord>(values: impl Iterator<Item = T>) -> Option<T> {
-    let mut counts: BTreeMap<T, usize> = BTreeMap::new();
+    // There are few distinct ones as a rule, so that a list beats a tree.
+    let mut counts: Vec<(T, usize)> = Vec::new();
     for value in values {
-        *counts.entry(value).or_default() += 1;
+        match counts.iter_mut().find(|(other, _)| *other == value) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((value, 1)),
+        }
     }
-    counts
-        .into_iter()
-        .reduce(|best, next| if next.1 > best.1 { next } else { best })
-        .map(|(value, _)| value)
+    counts.into_iter().max_by(|a, b| a.1.cmp(&b.1).then(b.0.cmp(&a.0))).map(|(value, _)| value)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod cell_map;
 mod collect;
 mod majority;
 mod n_best;
+mod prepared;
 mod score;
 #[cfg(test)]
 pub(crate) mod testing;

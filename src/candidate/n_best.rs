@@ -9,7 +9,8 @@ use std::collections::BinaryHeap;
 
 use serde::{Deserialize, Serialize};
 
-use super::CellMap;
+use super::cell_map::{CellMap, Shape};
+use super::prepared::{PreparedMap, best_two};
 use crate::arc::{Color, Grid, N_COLORS};
 
 /// Settings of [`CellMap::n_best`].
@@ -33,7 +34,7 @@ impl Default for NBestConfig {
 
 /// The grids of one shape, as flips of the best one.
 struct Flips {
-    shape: (usize, usize),
+    shape: Shape,
     best: Vec<Color>,
     best_log_prob: f64,
     /// The cells that are cheapest to flip, cheapest first.
@@ -83,8 +84,16 @@ impl CellMap {
     ///
     /// Exact: no grid of the shapes that take part is skipped.
     pub fn n_best(&self, config: &NBestConfig) -> Vec<(Grid, f32)> {
-        let shapes = self.most_probable_shapes(config.shapes);
+        PreparedMap::new(self).n_best(config).1
+    }
+}
+
+impl PreparedMap<'_> {
+    /// The map's proposal and its [`CellMap::n_best`].
+    pub(super) fn n_best(&self, config: &NBestConfig) -> (Grid, Vec<(Grid, f32)>) {
+        let shapes = self.map.most_probable_shapes(&self.shapes, config.shapes);
         let all: Vec<Flips> = shapes.iter().map(|&s| self.flips(s, config.limit)).collect();
+        let proposal = all[0].grid(&[]);
         let unflipped = all.iter().enumerate().map(|(shape, flips)| State {
             log_prob: flips.best_log_prob,
             shape,
@@ -101,53 +110,46 @@ impl CellMap {
             found.push((flips.grid(&state.flips), state.log_prob as f32));
             flips.push_successors(&state, &mut heap);
         }
-        found
+        (proposal, found)
     }
 
     /// The grids of `shape`, as far as the best `limit` of them need it.
-    fn flips(&self, shape: (usize, usize), limit: usize) -> Flips {
-        let placement = self.place(shape).expect("the shape is one of the map's own");
-        let best = self.best_grid(shape);
+    fn flips(&self, shape: Shape, limit: usize) -> Flips {
+        let placed = self.place(shape).expect("the shape is one of the map's own");
+        let n_cells = shape.0 * shape.1;
+        let mut best = Vec::with_capacity(n_cells);
+        let mut cheapest: Vec<(f32, usize)> = Vec::with_capacity(n_cells);
         let mut inside = 0.0;
-        let mut cells: Vec<(f64, usize)> = Vec::with_capacity(shape.0 * shape.1);
-        for (index, &color) in best.cells().iter().enumerate() {
-            let at = placement.index(index / shape.1, index % shape.1);
-            let colors = self.log_colors(at);
-            let shown = usize::from(self.view.colors.map(color));
-            let others = (0..N_COLORS).filter(|&c| c != shown).map(|c| colors[c]);
-            let second = others.fold(f32::NEG_INFINITY, f32::max);
-            inside += f64::from(colors[shown]);
-            cells.push((f64::from(colors[shown]) - f64::from(second), index));
+        for (index, cell) in placed.cells().enumerate() {
+            let (color, cost) = best_two(cell);
+            inside += f64::from(cell[usize::from(color)]);
+            best.push(color);
+            cheapest.push((cost, index));
         }
         // The best `limit` grids can only flip the `limit` cheapest cells.
-        let by_cost = |a: &(f64, usize), b: &(f64, usize)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
-        if limit < cells.len() {
-            cells.select_nth_unstable_by(limit, by_cost);
-            cells.truncate(limit);
+        let by_cost = |a: &(f32, usize), b: &(f32, usize)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
+        if limit < n_cells {
+            cheapest.select_nth_unstable_by(limit, by_cost);
+            cheapest.truncate(limit);
         }
-        cells.sort_by(by_cost);
-        let flippable = |&(_, index): &(f64, usize)| {
-            let at = placement.index(index / shape.1, index % shape.1);
-            Flippable { index, others: self.others(at, best.cells()[index]) }
+        cheapest.sort_by(by_cost);
+        let flippable = |&(_, index): &(f32, usize)| Flippable {
+            index,
+            others: others(placed.cell(index), best[index]),
         };
-        Flips {
-            shape,
-            best_log_prob: inside + self.log_pad_outside(shape),
-            cells: cells.iter().map(flippable).collect(),
-            best: best.cells().to_vec(),
-        }
+        let cells = cheapest.iter().map(flippable).collect();
+        Flips { shape, best_log_prob: inside + self.map.log_pad_outside(shape), cells, best }
     }
+}
 
-    /// What every color but `best` costs in a canvas cell, cheapest first; colors of the task.
-    fn others(&self, index: usize, best: Color) -> Vec<(f64, Color)> {
-        let colors = self.log_colors(index);
-        let log_prob = |color: Color| f64::from(colors[usize::from(self.view.colors.map(color))]);
-        let others = (0..N_COLORS as Color).filter(|&color| color != best);
-        let mut others: Vec<(f64, Color)> =
-            others.map(|color| (log_prob(best) - log_prob(color), color)).collect();
-        others.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-        others
-    }
+/// What every color but `best` costs in a cell, cheapest first.
+fn others(cell: &[f32; N_COLORS], best: Color) -> Vec<(f64, Color)> {
+    let log_prob = |color: Color| f64::from(cell[usize::from(color)]);
+    let others = (0..N_COLORS as Color).filter(|&color| color != best);
+    let mut others: Vec<(f64, Color)> =
+        others.map(|color| (log_prob(best) - log_prob(color), color)).collect();
+    others.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    others
 }
 
 impl Flips {
@@ -235,7 +237,7 @@ mod tests {
 
         #[test]
         fn the_best_grids_of_two_shapes_come_merged(map in open_map(2), limit in 1..60_usize) {
-            let shapes = map.most_probable_shapes(2);
+            let shapes = map.most_probable_shapes(&map.shape_log_probs(), 2);
             let mut all: Vec<_> = shapes.iter().flat_map(|&s| every_grid(&map, s)).collect();
             all.sort_by(|a, b| b.0.total_cmp(&a.0));
             check(&map, &all, &NBestConfig { limit, min_ratio: 0.0, shapes: 2 });

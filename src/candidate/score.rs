@@ -1,16 +1,14 @@
 //! Log-probabilities of many grids under many maps at once.
 //!
-//! The sums are those of [`CellMap::log_prob`]. They are made grid shape by grid shape from a table of a few
-//! cells at a time, in which the maps lie side by side: a candidate then adds whole rows of the table, and
-//! both table and sums stay in the cache.
+//! The sums are those of [`CellMap::log_prob`]. Candidates of one shape differ in few cells, so that each is
+//! summed as a difference from the first of them. The differences come from a table of a few cells at a time,
+//! in which the maps lie side by side: a candidate adds whole rows of it, and the table stays in the cache.
 
 use std::collections::BTreeMap;
 
-use super::cell_map::{CellMap, IMPOSSIBLE, Placement};
-use crate::arc::{Grid, N_COLORS};
-
-/// Maps that are added up together.
-const LANES: usize = 16;
+use super::cell_map::{CellMap, IMPOSSIBLE};
+use super::prepared::{Placed, PreparedMap};
+use crate::arc::{Color, Grid, N_COLORS};
 
 /// Cells in the table.
 const BLOCK: usize = 8;
@@ -18,81 +16,96 @@ const BLOCK: usize = 8;
 /// The log-probability of every grid (in the task's frame) under every map: `[grid][map]`, as
 /// [`CellMap::log_prob`].
 pub fn score_grids(maps: &[CellMap], grids: &[&Grid]) -> Vec<Vec<f32>> {
+    score_prepared(&maps.iter().map(PreparedMap::new).collect::<Vec<_>>(), grids)
+}
+
+/// [`score_grids`] of maps that are prepared already.
+pub(super) fn score_prepared(maps: &[PreparedMap<'_>], grids: &[&Grid]) -> Vec<Vec<f32>> {
     let mut scores = vec![vec![IMPOSSIBLE; maps.len()]; grids.len()];
     let mut by_shape: BTreeMap<(usize, usize), Vec<usize>> = BTreeMap::new();
     for (index, grid) in grids.iter().enumerate() {
         by_shape.entry(grid.shape()).or_default().push(index);
     }
     for (shape, members) in by_shape {
-        let holders: Vec<(usize, Placement)> =
-            maps.iter().enumerate().filter_map(|(j, map)| Some((j, map.place(shape)?))).collect();
+        let placed = maps.iter().enumerate().filter_map(|(j, map)| Some((j, map.place(shape)?)));
+        let (holders, placed): (Vec<usize>, Vec<Placed>) = placed.unzip();
         if holders.is_empty() {
             continue;
         }
-        let outside: Vec<f32> =
-            holders.iter().map(|&(j, _)| maps[j].log_pad_outside(shape) as f32).collect();
-        let sums = sums_inside(maps, &holders, shape, grids, &members);
-        let stride = sums.len() / members.len();
-        for (sums, &grid) in sums.chunks_exact(stride).zip(&members) {
-            for ((&inside, &outside), &(j, _)) in sums.iter().zip(&outside).zip(&holders) {
-                scores[grid][j] = inside + outside;
+        let cells: Vec<&[Color]> = members.iter().map(|&grid| grids[grid].cells()).collect();
+        let (mut first, others) = sums_inside(&placed, &cells);
+        for (first, &j) in first.iter_mut().zip(&holders) {
+            *first += maps[j].map.log_pad_outside(shape);
+        }
+        for (differences, &grid) in others.chunks_exact(holders.len()).zip(&members) {
+            for ((&j, &first), &difference) in holders.iter().zip(&first).zip(differences) {
+                scores[grid][j] = first as f32 + difference;
             }
         }
     }
     scores
 }
 
-/// Sums of the colors' log-probabilities inside the grids: `[member][holder]`, the holders padded to whole
-/// lanes.
-fn sums_inside(
-    maps: &[CellMap],
-    holders: &[(usize, Placement)],
-    shape: (usize, usize),
-    grids: &[&Grid],
-    members: &[usize],
-) -> Vec<f32> {
-    let stride = holders.len().next_multiple_of(LANES);
-    let mut sums = vec![0.0_f32; members.len() * stride];
-    let mut table = vec![0.0_f32; BLOCK * N_COLORS * stride];
-    let n_cells = shape.0 * shape.1;
-    for start in (0..n_cells).step_by(BLOCK) {
-        let cells = start..(start + BLOCK).min(n_cells);
-        for (rows, cell) in table.chunks_exact_mut(N_COLORS * stride).zip(cells.clone()) {
-            for (lane, &(j, placement)) in holders.iter().enumerate() {
-                let map = &maps[j];
-                let shown = map.log_colors(placement.index(cell / shape.1, cell % shape.1));
-                for (color, &shown_as) in map.view.colors.table().iter().enumerate() {
-                    rows[color * stride + lane] = shown[usize::from(shown_as)];
+/// Sums of the colors' log-probabilities inside grids of one shape: of the first grid, by map, and by how much
+/// the others' differ from it, `[grid][map]`.
+fn sums_inside(maps: &[Placed<'_>], grids: &[&[Color]]) -> (Vec<f64>, Vec<f32>) {
+    let n_maps = maps.len();
+    let mut first = vec![0.0_f64; n_maps];
+    let mut differences = vec![0.0_f32; grids.len() * n_maps];
+    let mut table = vec![0.0_f32; BLOCK * N_COLORS * n_maps];
+    for (block, base) in grids[0].chunks(BLOCK).enumerate() {
+        let start = block * BLOCK;
+        let changes = changes(grids, start, base);
+        // Only colors that some grid has in a cell are looked up.
+        let mut rows = [const { Vec::new() }; BLOCK];
+        for change in &changes {
+            if !rows[change.cell].contains(&change.color) {
+                rows[change.cell].push(change.color);
+            }
+        }
+        for (j, (map, first)) in maps.iter().zip(&mut first).enumerate() {
+            for (k, (&base, rows)) in base.iter().zip(&rows).enumerate() {
+                let cell = map.cell(start + k);
+                let of_base = cell[usize::from(base)];
+                *first += f64::from(of_base);
+                for &color in rows {
+                    let row = k * N_COLORS + usize::from(color);
+                    table[row * n_maps + j] = cell[usize::from(color)] - of_base;
                 }
             }
         }
-        for (sums, &grid) in sums.chunks_exact_mut(stride).zip(members) {
-            let colors = &grids[grid].cells()[cells.clone()];
-            let row = |k: usize| (k * N_COLORS + usize::from(colors[k])) * stride;
-            let mut offsets = [0; BLOCK];
-            for (k, offset) in offsets[..colors.len()].iter_mut().enumerate() {
-                *offset = row(k);
+        for change in &changes {
+            let row = change.cell * N_COLORS + usize::from(change.color);
+            let row = &table[row * n_maps..][..n_maps];
+            let sums = &mut differences[change.grid * n_maps..][..n_maps];
+            for (sum, &difference) in sums.iter_mut().zip(row) {
+                *sum += difference;
             }
-            add_rows(sums, &table, &offsets[..colors.len()]);
         }
     }
-    sums
+    (first, differences)
 }
 
-/// Adds the rows of `table` that begin at `offsets` to `sums`.
-fn add_rows(sums: &mut [f32], table: &[f32], offsets: &[usize]) {
-    for (lane, sums) in sums.chunks_exact_mut(LANES).enumerate() {
-        let mut total = [0.0_f32; LANES];
-        for &offset in offsets {
-            let row = &table[offset + lane * LANES..][..LANES];
-            for (total, &value) in total.iter_mut().zip(row) {
-                *total += value;
-            }
+/// A cell of a block in which a grid differs from the first one.
+struct Change {
+    grid: usize,
+    cell: usize,
+    color: Color,
+}
+
+/// Where the grids differ from `base`, which is the first grid's from cell `start` on; grid by grid.
+fn changes(grids: &[&[Color]], start: usize, base: &[Color]) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for (grid, cells) in grids.iter().enumerate() {
+        let cells = &cells[start..start + base.len()];
+        if cells == base {
+            continue;
         }
-        for (sum, &total) in sums.iter_mut().zip(&total) {
-            *sum += total;
-        }
+        let differing =
+            cells.iter().zip(base).enumerate().filter(|(_, (color, base))| color != base);
+        changes.extend(differing.map(|(cell, (&color, _))| Change { grid, cell, color }));
     }
+    changes
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::CellMap;
+use super::prepared::PreparedMap;
 use crate::arc::N_COLORS;
 
 /// The entropy of each output cell, in the task's frame.
@@ -22,22 +23,24 @@ pub fn uncertainty(maps: &[CellMap]) -> Option<Uncertainty> {
     if maps.iter().any(|map| map.most_probable_shape() != shape) {
         return None;
     }
-    let placed: Vec<_> = maps.iter().filter_map(|map| Some((map, map.place(shape)?))).collect();
     let (height, width) = shape;
-    let cells = (0..height * width).map(|cell| {
-        let mut average = [0.0_f32; N_COLORS];
-        for (map, placement) in &placed {
-            let shown = map.log_colors(placement.index(cell / width, cell % width)).map(f32::exp);
+    let mut average = vec![[0.0_f32; N_COLORS]; height * width];
+    for map in maps.iter().map(PreparedMap::new) {
+        for (average, cell) in average.iter_mut().zip(map.place(shape)?.cells()) {
+            let colors = cell.map(f32::exp);
             // Without a forced shape some of the probability is PAD's: colors share what is left.
-            let total: f32 = shown.iter().sum::<f32>() * placed.len() as f32;
-            for (mean, &color) in average.iter_mut().zip(map.view.colors.table()) {
-                *mean += shown[usize::from(color)] / total;
+            let total = colors.iter().sum::<f32>() * maps.len() as f32;
+            for (mean, color) in average.iter_mut().zip(colors) {
+                *mean += color / total;
             }
         }
+    }
+    let entropy = |average: &[f32; N_COLORS]| {
         let terms = average.iter().filter(|&&p| p > 0.0).map(|&p| -p * p.ln());
         (terms.sum::<f32>().max(0.0) * 1000.0).round() / 1000.0
-    });
-    Some(Uncertainty { height, width, entropy: cells.collect() })
+    };
+    let entropy = average.iter().map(entropy).collect();
+    Some(Uncertainty { height, width, entropy })
 }
 
 #[cfg(test)]

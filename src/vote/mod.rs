@@ -1,1 +1,14 @@
-//! Self-consistency: from scored candidates to two attempts.
+//! From scored candidates to two attempts.
+//!
+//! Every rule is computed from the same store of candidates, so that one run compares them all. Pure
+//! functions of values: nothing here asks a model.
+
+mod ballot;
+mod hierarchical;
+mod selector;
+mod tally;
+#[cfg(test)]
+mod testing;
+
+pub use selector::{FormatWeights, Ranked, Selector, rank};
+pub use tally::{Tally, VoteConfig, fallback_grid, tally_votes, two_attempts};

@@ -1,0 +1,104 @@
+//! Candidates and maps of one test, prepared for counting.
+
+use std::cmp::Ordering;
+
+use super::FormatWeights;
+use crate::candidate::{Candidate, MapMeta};
+use crate::dataset::Format;
+
+/// What every rule reads.
+pub(super) struct Ballot<'a> {
+    pub(super) candidates: &'a [Candidate],
+    pub(super) maps: &'a [MapMeta],
+    weights: FormatWeights,
+    /// The maps that count, with their weights. They are sorted by what they are, so that sums come out the
+    /// same to the last bit in whatever order the maps were made.
+    pub(super) experts: Vec<(usize, f64)>,
+    /// Weighted sum of each candidate's log-probabilities.
+    pub(super) product: Vec<f64>,
+    /// Each candidate's share of the votes if every map spreads its weight over the candidates in proportion
+    /// to their probabilities; they add up to 1.
+    pub(super) shares: Vec<f64>,
+}
+
+fn weight(weights: &FormatWeights, format: Format) -> f64 {
+    f64::from(match format {
+        Format::Icl => weights.icl,
+        Format::E2e => weights.e2e,
+    })
+}
+
+impl<'a> Ballot<'a> {
+    pub(super) fn new(
+        candidates: &'a [Candidate],
+        maps: &'a [MapMeta],
+        weights: &FormatWeights,
+    ) -> Self {
+        for candidate in candidates {
+            assert_eq!(candidate.log_probs.len(), maps.len(), "a score for every map");
+        }
+        // If only formats without weight were predicted, they are all there is.
+        let weights = if maps.iter().any(|map| weight(weights, map.format) > 0.0) {
+            *weights
+        } else {
+            FormatWeights::default()
+        };
+        let with_weight = |(index, map): (usize, &MapMeta)| (index, weight(&weights, map.format));
+        let experts = maps.iter().enumerate().map(with_weight);
+        let mut experts: Vec<(usize, f64)> = experts.filter(|&(_, w)| w > 0.0).collect();
+        let name = |&(map, _): &(usize, f64)| (&maps[map].view, maps[map].format as usize);
+        experts.sort_by(|a, b| name(a).cmp(&name(b)));
+        let mut ballot = Self {
+            candidates,
+            maps,
+            weights,
+            experts,
+            product: Vec::new(),
+            shares: vec![0.0; candidates.len()],
+        };
+        let product = |candidate| ballot.log_probs(candidate).map(|(l, weight)| l * weight).sum();
+        ballot.product = (0..candidates.len()).map(product).collect();
+        ballot.share_votes();
+        ballot
+    }
+
+    /// Fills in the shares.
+    fn share_votes(&mut self) {
+        let total: f64 = self.total_weight();
+        for &(map, weight) in &self.experts {
+            let log_prob = |c: &Candidate| f64::from(c.log_probs[map]);
+            let top = self.candidates.iter().map(log_prob).fold(f64::NEG_INFINITY, f64::max);
+            let likelihood = |c: &Candidate| (log_prob(c) - top).exp();
+            let likelihoods: Vec<f64> = self.candidates.iter().map(likelihood).collect();
+            let vote = weight / total / likelihoods.iter().sum::<f64>();
+            for (share, likelihood) in self.shares.iter_mut().zip(&likelihoods) {
+                *share += vote * likelihood;
+            }
+        }
+    }
+
+    /// The log-probabilities of a candidate under the maps that count, with their weights.
+    pub(super) fn log_probs(&self, candidate: usize) -> impl Iterator<Item = (f64, f64)> {
+        let log_probs = &self.candidates[candidate].log_probs;
+        self.experts.iter().map(|&(map, weight)| (f64::from(log_probs[map]), weight))
+    }
+
+    /// Sum of the weights of some maps.
+    pub(super) fn weight(&self, maps: &[usize]) -> f64 {
+        // Counted by format: a sum of weights would depend on their order in its last bits.
+        let e2e = maps.iter().filter(|&&map| self.maps[map].format == Format::E2e).count();
+        let icl = maps.len() - e2e;
+        icl as f64 * f64::from(self.weights.icl) + e2e as f64 * f64::from(self.weights.e2e)
+    }
+
+    /// Sum of all weights.
+    pub(super) fn total_weight(&self) -> f64 {
+        self.experts.iter().map(|(_, weight)| weight).sum()
+    }
+
+    /// How two candidates compare that a rule holds equal: the one that the product of experts prefers comes
+    /// first, then the one that stands first in the store.
+    pub(super) fn tie_break(&self, a: usize, b: usize) -> Ordering {
+        self.product[b].total_cmp(&self.product[a]).then(a.cmp(&b))
+    }
+}
