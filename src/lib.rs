@@ -8,23 +8,23 @@
 //! Each stage is a plain function from values to values; [`pipeline`] calls them in this order.
 //! The method is Akyürek et al. 2024, arXiv 2411.07279.
 
-pub mod adapter;
-pub mod arc;
-pub mod candidate;
-pub mod cli;
-pub mod dataset;
-pub mod device;
-pub mod engine;
-pub mod evaluate;
-pub mod kernel;
 pub mod memory;
-pub mod model;
-pub mod pipeline;
-pub mod pretrain;
-pub mod public;
-pub mod recipe;
-pub mod render;
 pub mod rng;
-pub mod run;
+pub mod arc;
 pub mod synth;
+pub mod public;
+pub mod dataset;
+pub mod candidate;
 pub mod vote;
+pub mod kernel;
+pub mod model;
+pub mod device;
+pub mod adapter;
+pub mod engine;
+pub mod pretrain;
+pub mod evaluate;
+pub mod recipe;
+pub mod pipeline;
+pub mod run;
+pub mod render;
+pub mod cli;

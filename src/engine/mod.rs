@@ -20,6 +20,7 @@ use crate::adapter::{FitConfig, LoraConfig};
 use crate::arc::{Task, View};
 use crate::candidate::CellMap;
 use crate::dataset::{DatasetConfig, Format};
+pub use crate::model::HostTensor;
 
 /// What a loaded model says about itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,15 +33,6 @@ pub struct ModelInfo {
     pub parameters: u64,
     /// Device it runs on, as `--device` spells it.
     pub device: String,
-}
-
-/// A tensor in host memory, row-major.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HostTensor {
-    /// Sizes of the axes.
-    pub shape: Vec<usize>,
-    /// Values.
-    pub values: Vec<f32>,
 }
 
 /// What a fit has learnt: nothing of the base model, only what was added for the task.

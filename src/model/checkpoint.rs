@@ -8,7 +8,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use sha2::{Digest, Sha256};
 
 use super::GridModelConfig;
-use crate::engine::HostTensor;
+use super::HostTensor;
 
 /// Key of the metadata entry that holds the [`GridModelConfig`] as JSON.
 const CONFIG_KEY: &str = "arc_ttt.grid_model";

@@ -6,10 +6,10 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use super::HostTensor;
 use super::block::{rms_norm, run_block};
 use super::canvas::{Batch, N_EMBED_ROWS, N_FRAME_ROWS, prepare};
 use super::checkpoint::{CheckpointError, Weights};
-use crate::engine::HostTensor;
 use crate::kernel::{BlockParameters, BlockShape, LoraShape, Precision, gather_sum};
 use crate::rng::stream;
 

@@ -21,3 +21,12 @@ pub use grid_model::{ContextTokens, GridModel, GridModelConfig, Lora};
 pub(crate) use grid_model::{normal, to_device, to_host};
 pub use loss::{cross_entropy, log_probabilities};
 pub use optimizer::{AdamW, Moments, Muon, clip_factor};
+
+/// A tensor in host memory, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostTensor {
+    /// Sizes of the axes.
+    pub shape: Vec<usize>,
+    /// Values.
+    pub values: Vec<f32>,
+}

@@ -2,8 +2,8 @@
 
 use burn::tensor::Tensor;
 
+use super::HostTensor;
 use super::grid_model::{to_device, to_host};
-use crate::engine::HostTensor;
 
 /// Settings of AdamW (Loshchilov & Hutter 2017, arXiv 1711.05101).
 #[derive(Debug, Clone, Copy, PartialEq)]
