@@ -15,6 +15,7 @@ pub use error::RecipeError;
 use crate::adapter::{FitConfig, LoraConfig};
 use crate::candidate::{CandidateConfig, ViewsConfig};
 use crate::dataset::DatasetConfig;
+use crate::vote::VoteConfig;
 
 /// The embedded recipes, by name.
 pub const PRESETS: [(&str, &str); 4] = [
@@ -42,6 +43,8 @@ pub struct Recipe {
     pub views: ViewsConfig,
     /// How candidates are made of the predictions.
     pub candidates: CandidateConfig,
+    /// How the attempts are chosen from them.
+    pub vote: VoteConfig,
 }
 
 impl Recipe {
@@ -108,6 +111,7 @@ mod tests {
     use super::*;
     use crate::adapter::FitFormat;
     use crate::dataset::{Augmenter, LossOn, Sampling};
+    use crate::vote::Selector;
 
     fn preset(name: &str) -> Recipe {
         Recipe::resolve::<&str>(name, &[]).unwrap()
@@ -159,6 +163,7 @@ mod tests {
         assert_eq!((paper.fit.learning_rate, paper.fit.warmup), (5e-5, 0.1));
         let steps = paper.dataset.epochs * paper.dataset.max_items / paper.dataset.batch_size;
         assert_eq!(paper.fit.steps, steps);
+        assert_eq!(paper.vote.selector, Selector::Hierarchical);
     }
 
     #[test]
@@ -169,6 +174,7 @@ mod tests {
         assert!(poe.lora.rank_stabilized);
         assert_eq!(poe.lora.scale(), 16.0 / 32f32.sqrt());
         assert_eq!((poe.views.count, poe.views.dihedrals.len()), (16, 8));
+        assert_eq!(poe.vote.selector, Selector::Product);
     }
 
     #[test]
@@ -326,6 +332,7 @@ mod tests {
             "the override candidates.n_best.limt=2 sets the unknown key `candidates.n_best.limt`; did you \
              mean `candidates.n_best.limit`?",
         );
+        check("vote.keep_ranks=1", "`vote.keep_ranks` is 1; it must be from 2 to 1000000");
         check("dataset.keep_zero=2", "`dataset.keep_zero` is 2; it must be from 0 to 1");
         check("dataset.max_items=0", "`dataset.max_items` is 0; it must be from 1 to 1000000");
         check(
@@ -341,7 +348,7 @@ mod tests {
             "fit.lr=1e-4",
             "the override fit.lr=1e-4 sets the unknown key `fit.lr`; the keys there are betas, \
              check_every, clip_norm, final_learning_rate, format, learning_rate, max_tokens, method, \
-             patience, steps, task_learning_rate, warmup, weight_decay",
+             patience, precision, steps, task_learning_rate, warmup, weight_decay",
         );
         check("steps", "`steps` is no override; write KEY=VALUE, such as fit.learning_rate=1e-4");
         check("=3", "`=3` is no override; write KEY=VALUE, such as fit.learning_rate=1e-4");

@@ -10,6 +10,7 @@ use super::{Recipe, RecipeError};
 use crate::adapter::{FitConfig, LoraConfig, TARGET_MODULES};
 use crate::candidate::{CandidateConfig, ViewsConfig};
 use crate::dataset::{DatasetConfig, Sampling};
+use crate::vote::VoteConfig;
 
 impl Recipe {
     /// Checks every setting, and the settings against each other.
@@ -22,7 +23,8 @@ impl Recipe {
         lora(&self.lora)?;
         fit(&self.fit)?;
         views(&self.views)?;
-        candidates(&self.candidates)
+        candidates(&self.candidates)?;
+        vote(&self.vote)
     }
 }
 
@@ -101,6 +103,17 @@ fn candidates(config: &CandidateConfig) -> Result<(), RecipeError> {
     within("candidates.n_best.limit", config.n_best.limit, 0..=100_000)?;
     within("candidates.n_best.min_ratio", config.n_best.min_ratio, 0.0..=1.0)?;
     within("candidates.n_best.shapes", config.n_best.shapes, 1..=900)
+}
+
+fn vote(config: &VoteConfig) -> Result<(), RecipeError> {
+    let weights = config.weights;
+    within("vote.weights.icl", weights.icl, 0.0..=1e6)?;
+    within("vote.weights.e2e", weights.e2e, 0.0..=1e6)?;
+    if weights.icl + weights.e2e == 0.0 {
+        let value = "0 for both formats";
+        return impossible("vote.weights", value, "then nothing counts; set one above 0");
+    }
+    within("vote.keep_ranks", config.keep_ranks, 2..=1_000_000)
 }
 
 fn impossible(
