@@ -1,1 +1,0 @@
-//! One task from demonstrations to two attempts: the stages in order and nothing else.

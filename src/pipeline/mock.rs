@@ -1,0 +1,141 @@
+//! A model family for tests: fast, deterministic, and it fails where it is told to.
+//!
+//! It answers a test with its input recolored by a number that depends on the seed, the steps and their
+//! schedule, so that any difference in how a task was fitted shows in the submission.
+
+use std::sync::atomic::Ordering;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+
+use crate::adapter::FitFormat;
+use crate::arc::{ColorPermutation, Example, Grid, Task, Test, View};
+use crate::candidate::{CellMap, N_CLASSES};
+use crate::dataset::Format;
+use crate::engine::{
+    Adapter, Check, Engine, EngineError, Fit, FitLimits, FitPlan, FitStep, HostTensor, ModelInfo,
+    StopReason,
+};
+use crate::recipe::Recipe;
+
+/// A model that does what the task's id says: `panic-fit`, `panic-predict`, `panic-adapted`, `too-large`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Mock {
+    /// How long a gradient step takes.
+    pub step: Duration,
+    /// How long a view of a test takes.
+    pub view: Duration,
+}
+
+/// A task with the given id, whose three tests are told apart by their sizes.
+pub(crate) fn task(id: &str) -> Task {
+    let grid = |n: usize| Grid::from_fn(n, n + 1, |r, c| ((r * 3 + c) % 10) as u8);
+    let examples = (2..5).map(|n| Example { input: grid(n), output: grid(n) }).collect();
+    let tests = (3..6).map(|n| Test { input: grid(n), output: Some(grid(n)) }).collect();
+    Task { id: id.to_owned(), examples, tests }
+}
+
+/// The default recipe with few steps.
+pub(crate) fn recipe() -> Recipe {
+    let mut recipe = Recipe::default();
+    recipe.fit.steps = 10;
+    recipe
+}
+
+impl Engine for Mock {
+    fn info(&self) -> ModelInfo {
+        let (name, device) = ("mock".to_owned(), "cpu".to_owned());
+        ModelInfo { name, sha256: "00".repeat(32), parameters: 0, device }
+    }
+
+    fn fit(
+        &self,
+        task: &Task,
+        plan: FitPlan<'_>,
+        limits: FitLimits<'_>,
+        on_step: &mut dyn FnMut(&FitStep),
+    ) -> Result<Fit, EngineError> {
+        assert!(task.tests.iter().all(|t| t.output.is_none()), "the truth is not for the solver");
+        assert!(!task.id.contains("panic-fit"), "told to panic");
+        if task.id.contains("too-large") {
+            return Err(EngineError::Memory { needed: 2, allowed: limits.memory_bytes });
+        }
+        let format = if plan.fit.format == FitFormat::E2e { Format::E2e } else { Format::Icl };
+        let began = Instant::now();
+        let mut hash = Sha256::new();
+        hash.update(plan.seed.to_le_bytes());
+        let mut curve: Vec<FitStep> = Vec::new();
+        let stop = loop {
+            let step = curve.len();
+            if limits.interrupted.load(Ordering::Relaxed) {
+                break StopReason::Interrupted;
+            }
+            let seconds = began.elapsed().as_secs_f64();
+            let progress = match limits.progress {
+                Some(repeated) if step == repeated.len() => break StopReason::Steps,
+                Some(repeated) => repeated[step],
+                None => {
+                    let steps = limits.steps.unwrap_or(plan.fit.steps);
+                    let of_time = limits.seconds.map_or(0.0, |s| (seconds / s) as f32);
+                    match (step as f32 / steps as f32).max(of_time) {
+                        _ if step == steps => break StopReason::Steps,
+                        share if share >= 1.0 => break StopReason::Budget,
+                        share => share,
+                    }
+                }
+            };
+            sleep(self.step);
+            hash.update(progress.to_le_bytes());
+            let check = (step % 4 == 3).then_some(Check { exact: 1, of: 3 });
+            let loss = 1.0 / (step + 1) as f32;
+            curve.push(FitStep { step: step + 1, format, loss, seconds, progress, check });
+            on_step(&curve[step]);
+        };
+        let values = vec![f32::from(hash.finalize()[0])];
+        let tensors = [("number".to_owned(), HostTensor { shape: vec![1], values })].into();
+        let lora = Some(plan.lora.clone());
+        let adapter = Adapter { base: self.info().sha256, formats: vec![format], lora, tensors };
+        let steps = curve.len();
+        Ok(Fit { adapter: Some(adapter), curve, steps, best_step: steps, stop, notes: Vec::new() })
+    }
+
+    fn predict(
+        &self,
+        task: &Task,
+        test: usize,
+        adapter: Option<&Adapter>,
+        views: &[View],
+    ) -> Result<Vec<CellMap>, EngineError> {
+        assert!(!task.id.contains("panic-predict"), "told to panic");
+        assert!(adapter.is_none() || !task.id.contains("panic-adapted"), "told to panic");
+        let number = adapter.map_or(0, |a| a.tensors["number"].values[0] as u8);
+        let maps = views.iter().map(|view| {
+            sleep(self.view);
+            // A view in four says something else, so that there is something to vote on.
+            let odd = u8::from(view.dihedral.index() % 4 == 3);
+            map(&task.tests[test].input, view, number.wrapping_add(odd))
+        });
+        Ok(maps.collect())
+    }
+}
+
+/// A map that is sure of the input with its colors turned on by `number`.
+fn map(input: &Grid, view: &View, number: u8) -> CellMap {
+    let turned: [u8; 10] = std::array::from_fn(|c| ((c + usize::from(number)) % 10) as u8);
+    let output = ColorPermutation::new(turned).unwrap().apply(input);
+    let shown = view.apply(&output);
+    let sure = |&color: &u8| {
+        let mut classes = [-9.0; N_CLASSES];
+        classes[usize::from(color)] = -0.01;
+        classes
+    };
+    CellMap {
+        view: view.clone(),
+        format: Format::Icl,
+        height: shown.height(),
+        width: shown.width(),
+        log_probs: shown.cells().iter().map(sure).collect(),
+        shape: Some(shown.shape()),
+    }
+}

@@ -1,0 +1,258 @@
+//! The stages in order, for one task: baseline, fit, prediction, candidates, vote.
+//!
+//! Time is looked at only where a limit in seconds was given; without one, the result depends on the task,
+//! the recipe and the model alone.
+
+mod clock;
+mod curve;
+mod guard;
+#[cfg(test)]
+pub(crate) mod mock;
+mod record;
+mod stages;
+
+use std::sync::atomic::AtomicBool;
+
+pub use curve::Curve;
+pub use record::{Replay, Seconds, Solved, TaskRecord, TestRecord, fallback_attempts};
+
+use crate::arc::{Grid, Task};
+use crate::engine::{Adapter, Engine, Fit, FitStep, StopReason};
+use crate::recipe::Recipe;
+use stages::{Solving, no_fit};
+
+/// Views predicted in one call, where time allows.
+pub const VIEWS_AT_ONCE: usize = 8;
+
+/// What ends the work on a task besides its recipe.
+#[derive(Debug, Clone, Copy)]
+pub struct TaskLimits<'a> {
+    /// Wall seconds for everything.
+    pub seconds: Option<f64>,
+    /// Gradient steps, where they are not the recipe's.
+    pub steps: Option<usize>,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// What an earlier record did, to be repeated; it overrules the time and the steps.
+    pub replay: Option<&'a Replay>,
+    /// Set when the work is to be given up.
+    pub interrupted: &'a AtomicBool,
+}
+
+/// What a stage has to say while a task is being solved.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The base model's answer to each test, without a fit.
+    Baseline {
+        /// One output for each test.
+        grids: Vec<Grid>,
+    },
+    /// A gradient step.
+    Step(FitStep),
+    /// Views have been predicted under.
+    Views {
+        /// Views done.
+        done: usize,
+        /// Views wanted.
+        of: usize,
+    },
+}
+
+/// The work on a task was given up; nothing of it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("interrupted")]
+pub struct Interrupted;
+
+/// A stage that failed, with the reason.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct StageFailed(String);
+
+/// Solves a task: two attempts for each test, and everything that was decided on the way.
+///
+/// A stage that fails is recorded, and the attempts are the best that the other stages give: predictions
+/// without an adapter, the baseline, or at last [`fallback_attempts`]. Answers that `task` may hold are not
+/// looked at.
+///
+/// # Errors
+/// [`Interrupted`] if `limits.interrupted` was set; nothing is wrong with the task then.
+pub fn solve_task(
+    engine: &dyn Engine,
+    task: &Task,
+    recipe: &Recipe,
+    limits: TaskLimits<'_>,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<Solved, Interrupted> {
+    let task = &task.without_answers();
+    let _span = tracing::info_span!("solve", task = %task.id).entered();
+    let mut solving = Solving::begin(engine, task, recipe, limits);
+    let baseline = solving.baseline(on_event);
+    solving.check_interrupt()?;
+    let fit = solving.fit(&mut |step| on_event(Event::Step(*step)));
+    solving.check_interrupt()?;
+    let failed = no_fit(StopReason::NotFitted, Some("the base model answers without a fit"));
+    let fit = solving.keep(fit).unwrap_or(failed);
+    let predicted = solving.predict(&baseline, fit.adapter.as_ref(), on_event)?;
+    let tests = solving.choose(&predicted);
+    Ok(solving.finish(&baseline, fit, &predicted, tests))
+}
+
+/// Fits a task's adapter and does nothing else. An interrupt ends the fit, and what was learnt is kept.
+///
+/// # Errors
+/// [`StageFailed`] if the fit fails or panics.
+pub fn fit_task(
+    engine: &dyn Engine,
+    task: &Task,
+    recipe: &Recipe,
+    limits: TaskLimits<'_>,
+    on_step: &mut dyn FnMut(&FitStep),
+) -> Result<Fit, StageFailed> {
+    let task = &task.without_answers();
+    Solving::begin(engine, task, recipe, limits).fit(on_step).map_err(StageFailed)
+}
+
+/// Predicts a task's tests with an adapter that was fitted before, or with the base model alone.
+///
+/// # Errors
+/// [`Interrupted`] as [`solve_task`].
+pub fn predict_task(
+    engine: &dyn Engine,
+    task: &Task,
+    adapter: Option<&Adapter>,
+    recipe: &Recipe,
+    limits: TaskLimits<'_>,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<Solved, Interrupted> {
+    let task = &task.without_answers();
+    let mut solving = Solving::begin(engine, task, recipe, limits);
+    let baseline = solving.baseline(on_event);
+    let predicted = solving.predict(&baseline, adapter, on_event)?;
+    let tests = solving.choose(&predicted);
+    let mut fit = no_fit(StopReason::NotFitted, None);
+    fit.adapter = adapter.cloned();
+    Ok(solving.finish(&baseline, fit, &predicted, tests))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::mock::{Mock, recipe, task};
+    use super::*;
+    use crate::adapter::FitFormat;
+
+    static IDLE: AtomicBool = AtomicBool::new(false);
+
+    fn limits(interrupted: &AtomicBool) -> TaskLimits<'_> {
+        TaskLimits { seconds: None, steps: None, memory_bytes: 1, replay: None, interrupted }
+    }
+
+    fn solve(engine: Mock, task: &Task, seconds: Option<f64>) -> Solved {
+        let limits = TaskLimits { seconds, ..limits(&IDLE) };
+        solve_task(&engine, task, &recipe(), limits, &mut |_| {}).unwrap()
+    }
+
+    #[test]
+    fn every_test_of_a_task_gets_two_attempts_from_one_adapter() {
+        let solved = solve(Mock::default(), &task("a"), None);
+        let record = solved.record;
+        assert_eq!((record.attempts.len(), record.tests.len(), record.baseline.len()), (3, 3, 3));
+        assert_eq!((record.failed, record.steps, record.fitted), (None, 10, true));
+        assert!(record.attempts.iter().all(|[a, b]| a != b));
+        for (test, [first, _]) in task("a").tests.iter().zip(&record.attempts) {
+            assert_eq!(first.shape(), test.input.shape());
+        }
+        assert!(solved.adapter.is_some());
+    }
+
+    #[test]
+    fn a_failing_stage_is_recorded_and_the_other_stages_answer() {
+        let input = |task: &Task, test: usize| task.tests[test].input.clone();
+        let check = |id: &str, reason: &str, tests: usize, fitted: bool| {
+            let record = solve(Mock::default(), &task(id), None).record;
+            let failed = record.failed.unwrap();
+            assert!(failed.contains(reason), "{failed}");
+            assert_eq!((record.tests.len(), record.fitted), (tests, fitted), "{id}");
+            // The mock's base model answers with the input, and so does the fallback.
+            assert_eq!(record.attempts.len(), 3);
+            assert_eq!(record.attempts[1][0], input(&task(id), 1), "{id}");
+        };
+        check("panic-fit", "fit: panicked: told to panic", 3, false);
+        check("too-large", "fit: the task needs about 2 bytes", 3, false);
+        check("panic-adapted", "prediction: panicked", 0, true);
+        check("panic-predict", "in-context baseline: panicked", 0, true);
+    }
+
+    #[test]
+    fn one_demonstration_is_fitted_end_to_end_with_a_note() {
+        let mut task = task("a");
+        task.examples.truncate(1);
+        let record = solve(Mock::default(), &task, None).record;
+        assert!(record.curve.0.iter().all(|s| s.format == crate::dataset::Format::E2e));
+        assert!(record.notes[0].starts_with("one demonstration"), "{:?}", record.notes);
+    }
+
+    #[test]
+    fn the_baseline_recipe_fits_nothing_and_uses_every_view() {
+        let mut recipe = recipe();
+        recipe.fit.format = FitFormat::None;
+        let task = task("a");
+        let solved =
+            solve_task(&Mock::default(), &task, &recipe, limits(&IDLE), &mut |_| {}).unwrap();
+        assert_eq!(solved.adapter, None);
+        assert_eq!((solved.record.stop, solved.record.views), (StopReason::NotFitted, 16));
+    }
+
+    #[test]
+    fn a_budget_in_seconds_is_kept() {
+        let engine = |step, view| Mock {
+            step: Duration::from_millis(step),
+            view: Duration::from_millis(view),
+        };
+        // Room for everything; many steps and few views; too little time for all views; none for a fit.
+        for (step, view, seconds) in [(20, 5, 1.0), (5, 10, 0.5), (20, 20, 0.6), (5, 40, 0.3)] {
+            let began = Instant::now();
+            let mut recipe = recipe();
+            recipe.fit.steps = 100_000;
+            let limits = TaskLimits { seconds: Some(seconds), ..limits(&IDLE) };
+            let task = task("a");
+            let record = solve_task(&engine(step, view), &task, &recipe, limits, &mut |_| {});
+            let (record, took) = (record.unwrap().record, began.elapsed().as_secs_f64());
+            // A busy machine may let the mock sleep longer than asked; all views would take far longer.
+            assert!(took < seconds * 1.05 + 0.25, "{took} s of {seconds} s: {record:?}");
+            assert!(took > seconds * 0.7, "{took} s of {seconds} s: {:?}", record.seconds);
+            assert!(record.views >= 1 && record.failed.is_none());
+        }
+    }
+
+    #[test]
+    fn a_record_is_repeated_exactly_without_its_clock() {
+        let engine = Mock { step: Duration::from_millis(3), view: Duration::from_millis(4) };
+        let mut recipe = recipe();
+        recipe.fit.steps = 100_000;
+        let timed = TaskLimits { seconds: Some(0.4), ..limits(&IDLE) };
+        let first = solve_task(&engine, &task("a"), &recipe, timed, &mut |_| {}).unwrap();
+        let text = serde_json::to_string(&first.record).unwrap();
+        let record: TaskRecord = serde_json::from_str(&text).unwrap();
+        let replay = record.replay();
+        let repeated = TaskLimits { replay: Some(&replay), ..limits(&IDLE) };
+        let again =
+            solve_task(&Mock::default(), &task("a"), &recipe, repeated, &mut |_| {}).unwrap();
+        assert_eq!(again.record.attempts, first.record.attempts);
+        assert_eq!(again.record.tests, first.record.tests);
+        assert_eq!(again.adapter, first.adapter);
+        assert_eq!((again.record.chunks, again.record.steps), (record.chunks, record.steps));
+    }
+
+    #[test]
+    fn an_interrupted_task_leaves_nothing() {
+        let interrupted = AtomicBool::new(true);
+        let mut steps = 0;
+        let result =
+            solve_task(&Mock::default(), &task("a"), &recipe(), limits(&interrupted), &mut |e| {
+                steps += usize::from(matches!(e, Event::Step(_)));
+            });
+        assert_eq!((result, steps), (Err(Interrupted), 0));
+    }
+}
