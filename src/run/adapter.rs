@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
+use super::files::hint;
 use crate::adapter::LoraConfig;
 use crate::arc::write_atomically;
 use crate::dataset::Format;
@@ -30,7 +31,7 @@ const HEADER_KEY: &str = "arc_ttt";
 #[derive(Debug, thiserror::Error)]
 pub enum AdapterError {
     /// The system refuses.
-    #[error("cannot {action} {path}: {source}", path = .path.display())]
+    #[error("cannot {action} {path}: {source}{hint}", path = .path.display(), hint = hint(.source))]
     Io {
         /// What was tried.
         action: &'static str,

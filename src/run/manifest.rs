@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::Shard;
 use crate::arc::{Task, task_to_json};
 use crate::engine::ModelInfo;
+use crate::pipeline::Replay;
 
 /// Everything that decides the content of a submission.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -76,6 +77,16 @@ pub fn hash_tasks(tasks: &[Task]) -> String {
         }
     }
     hex(&hash.finalize())
+}
+
+/// SHA-256 in hex over what a run repeats, by task.
+pub fn hash_replays(replays: &BTreeMap<String, Replay>) -> String {
+    hash_text(&serde_json::to_string(replays).expect("numbers become JSON"))
+}
+
+/// SHA-256 of a text, in hex.
+pub(super) fn hash_text(text: &str) -> String {
+    hex(&Sha256::digest(text))
 }
 
 fn hex(bytes: &[u8]) -> String {

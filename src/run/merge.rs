@@ -1,0 +1,155 @@
+//! Joins the run directories of shards into the one that a single run would have made.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Identity, Run, RunDirectory, RunError, adapter_path, read_run};
+use crate::arc::write_atomically;
+
+/// Writes the run directory `out` from the shards at `paths`, and returns it.
+///
+/// The submission has the bytes that a single run over all tasks would have written. Merging again into the
+/// same directory changes nothing.
+///
+/// # Errors
+/// [`RunError`] if the runs are not shards of the same run, if a task has no record, or if something cannot
+/// be read or written. Nothing is written before all shards are checked.
+///
+/// # Panics
+/// If `paths` is empty.
+pub fn merge(out: &Path, paths: &[PathBuf]) -> Result<RunDirectory, RunError> {
+    let runs = paths.iter().map(|p| read_run(p)).collect::<Result<Vec<_>, _>>()?;
+    let (first, others) = runs.split_first().expect("at least one run is merged");
+    let whole = Identity { shard: None, ..first.identity.clone() };
+    for (run, path) in others.iter().zip(&paths[1..]) {
+        let identity = Identity { shard: None, ..run.identity.clone() };
+        let differences = whole.differences(&identity);
+        if !differences.is_empty() {
+            let first = paths[0].clone();
+            return Err(RunError::OtherRun { first, path: path.clone(), differences });
+        }
+    }
+    let sources = sources(&whole, &runs)?;
+    let mut directory = RunDirectory::open(out, &whole, &first.circumstances, BTreeMap::new())?;
+    for (task, run) in whole.tasks.iter().zip(sources) {
+        if directory.records().contains_key(task) {
+            continue;
+        }
+        copy_adapter(&adapter_path(&paths[run], task), &adapter_path(out, task))?;
+        directory.append(runs[run].records[task].clone())?;
+    }
+    directory.write_submission()?;
+    Ok(directory)
+}
+
+/// For each task, which of the runs has its record.
+fn sources(whole: &Identity, runs: &[Run]) -> Result<Vec<usize>, RunError> {
+    let having = |task: &String| runs.iter().position(|run| run.records.contains_key(task));
+    let missing: Vec<_> = whole.tasks.iter().filter(|task| having(task).is_none()).collect();
+    let Some(first) = missing.first() else {
+        return Ok(whole.tasks.iter().filter_map(having).collect());
+    };
+    // Either a shard is not there at all, or one has not come to its end.
+    let owner = |run: &&Run| run.identity.own_tasks().contains(first);
+    let hint = match runs.iter().find(owner).map(|run| run.identity.shard) {
+        Some(Some(shard)) => format!("give the command of shard {shard} again to finish it"),
+        Some(None) => "give the run's command again to finish it".to_owned(),
+        None => "name the run directories of all shards".to_owned(),
+    };
+    let (count, of) = (missing.len(), whole.tasks.len());
+    Err(RunError::Incomplete { count, of, first: (*first).clone(), hint })
+}
+
+/// Copies the files of an adapter, if there is one.
+fn copy_adapter(from: &Path, to: &Path) -> Result<(), RunError> {
+    let failed = |action, path: &Path| {
+        let path = path.to_owned();
+        move |source| RunError::Io { action, path, source }
+    };
+    if !from.is_dir() {
+        return Ok(());
+    }
+    fs::create_dir_all(to).map_err(failed("make", to))?;
+    for entry in fs::read_dir(from).map_err(failed("read", from))? {
+        let path = entry.map_err(failed("read", from))?.path();
+        let bytes = fs::read(&path).map_err(failed("read", &path))?;
+        let target = to.join(path.file_name().unwrap_or_default());
+        write_atomically(&target, &bytes).map_err(failed("write", &target))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::directory::tests::circumstances;
+    use super::super::execute::tests::plan;
+    use super::super::manifest::tests::identity;
+    use super::super::{Shard, execute, fallbacks, load_adapter};
+    use super::*;
+    use crate::pipeline::mock::task;
+
+    const IDS: [&str; 5] = ["e", "a", "d", "b", "c"];
+
+    /// Runs one shard, or everything, below `parent`; `limit` cuts it short.
+    fn run(parent: &Path, shard: Option<&str>, limit: usize) -> PathBuf {
+        let shard: Option<Shard> = shard.map(|s| s.parse().unwrap());
+        let identity = Identity { shard, ..identity(&IDS) };
+        let tasks: Vec<_> = identity.own_tasks().iter().map(|id| task(id)).collect();
+        let path =
+            parent.join(shard.map_or("whole".to_owned(), |s| format!("shard-{}", s.index())));
+        let fallback = fallbacks(&tasks);
+        let mut directory =
+            RunDirectory::open(&path, &identity, &circumstances(), fallback).unwrap();
+        let first = &tasks[..limit.min(tasks.len())];
+        execute(&mut directory, first, &plan(), &mut |_| {}).unwrap();
+        path
+    }
+
+    fn submission(path: &Path) -> String {
+        fs::read_to_string(path.join("submission.json")).unwrap()
+    }
+
+    #[test]
+    fn shards_join_to_what_one_run_gives() {
+        let parent = tempfile::tempdir().unwrap();
+        let whole = run(parent.path(), None, 9);
+        let shards = ["2/2", "1/2"].map(|s| run(parent.path(), Some(s), 9));
+        assert_ne!(submission(&shards[0]), submission(&whole));
+        let out = parent.path().join("merged");
+        for _ in 0..2 {
+            drop(merge(&out, &shards).unwrap());
+            assert_eq!(submission(&out), submission(&whole));
+        }
+        assert_eq!(read_run(&out).unwrap().records.len(), 5);
+        let adapter = |run: &Path| load_adapter(&adapter_path(run, "d")).unwrap();
+        assert_eq!(adapter(&out), adapter(&whole));
+    }
+
+    #[test]
+    fn missing_and_unfinished_shards_are_named() {
+        let parent = tempfile::tempdir().unwrap();
+        let first = run(parent.path(), Some("1/2"), 9);
+        let out = parent.path().join("merged");
+        let error = merge(&out, std::slice::from_ref(&first)).unwrap_err().to_string();
+        assert!(error.contains("2 of 5 tasks have no result, such as `a`"), "{error}");
+        assert!(error.contains("all shards"), "{error}");
+        let second = run(parent.path(), Some("2/2"), 1);
+        let error = merge(&out, &[first, second]).unwrap_err().to_string();
+        assert!(error.contains("`b`; give the command of shard 2/2 again"), "{error}");
+        assert!(!out.exists());
+    }
+
+    #[test]
+    fn shards_of_another_run_are_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        let first = run(parent.path(), Some("1/2"), 9);
+        let other = parent.path().join("other");
+        let identity = Identity { seed: 7, shard: "2/2".parse().ok(), ..identity(&IDS) };
+        let settings = identity.settings.replace("seed = 0", "seed = 7");
+        let identity = Identity { settings, ..identity };
+        drop(RunDirectory::open(&other, &identity, &circumstances(), BTreeMap::new()).unwrap());
+        let error = merge(&parent.path().join("merged"), &[first, other]).unwrap_err().to_string();
+        assert!(error.contains("it differs in seed (7 there, 0 here)"), "{error}");
+    }
+}
