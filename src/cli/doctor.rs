@@ -1,11 +1,118 @@
 //! The command `doctor`.
 
-use super::{Global, Outcome};
+use serde_json::{Value, json};
+
+use super::settings::{MachineArgs, cores};
+use super::values::show_bytes;
+use super::{BURN_VERSION, Global, Outcome, terminal};
+use crate::device::{self, DeviceChoice, DeviceError};
+use crate::memory;
+use crate::public::{self, ResolveError};
 
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    #[command(flatten)]
+    machine: MachineArgs,
+}
 
-pub(super) fn run(_args: Args, _global: &Global) -> anyhow::Result<Outcome> {
-    anyhow::bail!("not written yet")
+/// A line of the report, and whether something is to be mended.
+struct Finding {
+    what: String,
+    says: String,
+    problem: bool,
+}
+
+pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
+    let mut findings = vec![
+        finding("version", format!("arc-ttt {}, Burn {BURN_VERSION}", env!("CARGO_PKG_VERSION"))),
+        finding("system", format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
+        finding("threads", format!("{} of {} cores", args.machine.threads(), cores())),
+        finding("simd", simd().join(" ")),
+        finding("memory", memory::total_bytes().map_or("unknown".to_owned(), show_bytes)),
+    ];
+    findings.extend(devices());
+    findings.push(model(&args.machine));
+    findings.extend(data_sets());
+    if global.json {
+        let object: serde_json::Map<String, Value> = findings
+            .iter()
+            .map(|f| (f.what.clone(), json!({"says": f.says, "problem": f.problem})))
+            .collect();
+        terminal::print(&format!("{}\n", Value::Object(object)))?;
+    } else {
+        for f in &findings {
+            let mark = if f.problem { "!" } else { " " };
+            terminal::print(&format!("{mark} {:<34} {}\n", f.what, f.says))?;
+        }
+    }
+    Ok(if findings.iter().any(|f| f.problem) { Outcome::SomeFailed } else { Outcome::Done })
+}
+
+fn finding(what: &str, says: String) -> Finding {
+    Finding { what: what.to_owned(), says, problem: false }
+}
+
+/// The backends of this build, and what each finds on this machine.
+fn devices() -> Vec<Finding> {
+    let of = |choice: DeviceChoice| {
+        let what = format!("device {choice}");
+        match device::open(choice) {
+            Ok(_) => finding(&what, "ready".to_owned()),
+            // A backend that was not built is a choice, not a problem.
+            Err(error @ DeviceError::NotBuilt { .. }) => finding(&what, error.to_string()),
+            Err(error) => Finding { problem: true, ..finding(&what, error.to_string()) },
+        }
+    };
+    [DeviceChoice::Cpu, DeviceChoice::Wgpu(None), DeviceChoice::Cuda(0)].map(of).into()
+}
+
+/// The base model, loaded on the device that is asked for.
+fn model(machine: &MachineArgs) -> Finding {
+    match machine.load_engine() {
+        Ok(engine) => {
+            let info = engine.info();
+            let says = format!(
+                "{} ({} weights, sha256 {:.12}) on {}",
+                info.name, info.parameters, info.sha256, info.device
+            );
+            finding("model", says)
+        }
+        Err(error) => Finding { problem: true, ..finding("model", format!("{error:#}")) },
+    }
+}
+
+/// The data sets, and whether they are here.
+fn data_sets() -> Vec<Finding> {
+    let of = |name: &&str| {
+        let what = format!("tasks {name}");
+        match public::resolve(name) {
+            Ok(dataset) => finding(&what, format!("{} tasks", dataset.tasks.len())),
+            // Whoever needs no public set has nothing to mend.
+            Err(error @ ResolveError::NotFetched { .. }) => finding(&what, error.to_string()),
+            Err(error) => Finding { problem: true, ..finding(&what, error.to_string()) },
+        }
+    };
+    public::names().iter().map(of).collect()
+}
+
+/// What the processor can do that the kernels make use of.
+fn simd() -> Vec<&'static str> {
+    let mut found = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    for (name, has) in [
+        ("avx2", is_x86_feature_detected!("avx2")),
+        ("fma", is_x86_feature_detected!("fma")),
+        ("avx512f", is_x86_feature_detected!("avx512f")),
+    ] {
+        if has {
+            found.push(name);
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    found.push("neon");
+    if found.is_empty() {
+        found.push("none");
+    }
+    found
 }

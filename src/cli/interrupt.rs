@@ -3,8 +3,8 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Exit code after an interruption, as shells use it.
-pub(super) const INTERRUPTED: i32 = 130;
+/// Exit code after an interruption, as shells use it: 128 + SIGINT.
+pub(super) const INTERRUPTED: u8 = 130;
 
 static FLAG: AtomicBool = AtomicBool::new(false);
 static INSTALLED: OnceLock<()> = OnceLock::new();
@@ -14,7 +14,7 @@ pub(super) fn flag() -> &'static AtomicBool {
     INSTALLED.get_or_init(|| {
         let handler = || {
             if FLAG.swap(true, Ordering::SeqCst) {
-                std::process::exit(INTERRUPTED);
+                std::process::exit(INTERRUPTED.into());
             }
             eprintln!("finishing what is in hand; once more to end at once");
         };

@@ -1,11 +1,48 @@
 //! The command `merge`.
 
-use super::{Global, Outcome};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::{Global, Outcome, terminal};
+use crate::memory;
+use crate::run;
 
 /// Arguments of `merge`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "\
+Example:
+  for i in 1 2 3 4; do arc-ttt solve arc-agi-2/evaluation --shard $i/4 --out runs/part-$i & done; wait
+  arc-ttt merge runs/whole runs/part-*")]
+pub struct Args {
+    /// The run directory to write.
+    #[arg(value_name = "OUT")]
+    out: PathBuf,
+    /// The run directories of all shards.
+    #[arg(value_name = "RUN", required = true)]
+    runs: Vec<PathBuf>,
+}
 
-pub(super) fn run(_args: Args, _global: &Global) -> anyhow::Result<Outcome> {
-    anyhow::bail!("not written yet")
+pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
+    let began = Instant::now();
+    let directory = run::merge(&args.out, &args.runs)?;
+    let records = directory.records().values();
+    let failed = records.clone().filter(|record| record.failed.is_some()).count();
+    let submission = directory.submission();
+    if global.json {
+        let object = json!({
+            "tasks": records.len(),
+            "failed": failed,
+            "seconds": began.elapsed().as_secs_f64(),
+            "peak_memory_bytes": memory::peak_bytes(),
+            "submission": submission,
+            "run": directory.path(),
+        });
+        terminal::print(&format!("{object}\n"))?;
+    } else {
+        eprintln!("{} tasks of {} runs in {}", records.len(), args.runs.len(), args.out.display());
+        terminal::print(&format!("{}\n", submission.display()))?;
+    }
+    Ok(if failed > 0 { Outcome::SomeFailed } else { Outcome::Done })
 }

@@ -2,23 +2,34 @@
 //!
 //! Standard output carries data only; everything for people goes to standard error.
 
+mod chart;
 mod data;
 mod doctor;
 mod fit;
 mod input;
 mod interrupt;
+mod log;
 mod merge;
 mod predict;
 mod pretrain;
+mod progress;
 mod score;
+mod settings;
 mod show;
 mod solve;
+mod summary;
 mod synth;
 mod terminal;
+mod values;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::memory;
+
+/// Version of the tensor library, as Cargo.toml pins it.
+const BURN_VERSION: &str = "0.22.1";
 
 /// Test-time training for ARC-style few-shot grid tasks.
 #[derive(Debug, Parser)]
@@ -72,13 +83,19 @@ pub enum Outcome {
     Done,
     /// Exit code 1: done, but some tasks failed.
     SomeFailed,
+    /// Exit code 2: done, but some of the input was no task.
+    BadInput,
+    /// Exit code 130: ended by Ctrl-C or SIGTERM, to be gone on with.
+    Interrupted,
 }
 
 /// Parses the arguments, runs the command, prints one error, and gives the exit code: 0 done, 1 done with
-/// failed tasks, 2 wrong use or input.
+/// failed tasks, 2 wrong use or input, 130 interrupted.
 pub fn main() -> ExitCode {
+    memory::keep_freed_memory();
     let cli = Cli::parse();
     let global = &cli.global;
+    log::start(global.verbose);
     let outcome = match cli.command {
         Command::Solve(args) => solve::run(args, global),
         Command::Fit(args) => fit::run(args, global),
@@ -94,9 +111,29 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::SomeFailed) => ExitCode::from(1),
+        Ok(Outcome::BadInput) => ExitCode::from(2),
+        Ok(Outcome::Interrupted) => ExitCode::from(interrupt::INTERRUPTED),
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::from(2)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_of_every_command_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_version_of_burn_is_the_one_that_is_built() {
+        let manifest = include_str!("../../Cargo.toml");
+        assert!(manifest.contains(&format!("burn = {{ version = \"={BURN_VERSION}\"")));
     }
 }

@@ -1,11 +1,332 @@
 //! The command `solve`.
 
-use super::{Global, Outcome};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{bail, ensure};
+use clap::value_parser;
+
+use super::input::Tasks;
+use super::progress::Board;
+use super::settings::{DEFAULT_MEMORY, MachineArgs, RecipeArgs, cores};
+use super::summary::{Ended, Summary};
+use super::values::{bytes, duration};
+use super::{Global, Outcome, interrupt, terminal};
+use crate::arc::Dataset;
+use crate::engine::ModelInfo;
+use crate::pipeline::Replay;
+use crate::recipe::Recipe;
+use crate::run::{
+    Circumstances, Deadline, Identity, Limits, Plan, Run, RunDirectory, Schedule, Shard, execute,
+    fallbacks, hash_replays, hash_tasks, read_run,
+};
 
 /// Arguments of `solve`.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(after_help = "\
+The run directory holds the resolved recipe, a record of each task, the adapters, and a submission.json that
+is valid at every moment. The same command goes on where an earlier one was interrupted.
 
-pub(super) fn run(_args: Args, _global: &Global) -> anyhow::Result<Outcome> {
-    anyhow::bail!("not written yet")
+Examples:
+  arc-ttt solve                                          the embedded tasks
+  arc-ttt solve arc-agi-1/evaluation-dev --limit 20 --budget 30s
+  arc-ttt solve tasks/ --recipe paper --steps 100 --out runs/mine
+  arc-ttt solve arc-agi_test_challenges.json --deadline 11.5h
+  arc-ttt solve arc-agi-2/evaluation --shard 1/4         then: arc-ttt merge OUT RUN..
+  arc-ttt solve --replay runs/mine --out runs/again      the same steps and views, without a clock")]
+pub struct Args {
+    /// A data set by name (see `arc-ttt data list`), a file or folder of tasks, or - for standard input
+    /// [default: demo].
+    #[arg(value_name = "TASKS")]
+    name: Option<String>,
+    /// Kaggle's file of answers; a *_solutions.json beside a *_challenges.json is found without this.
+    #[arg(long, value_name = "FILE")]
+    solutions: Option<PathBuf>,
+    /// Only the tasks with these ids.
+    #[arg(long, value_name = "ID,ID", value_delimiter = ',')]
+    tasks: Vec<String>,
+    /// Only the first N tasks.
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+    /// Only the I-th of N parts of the tasks, for several machines; `merge` joins them.
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+    /// The run directory [default: runs/<recipe>-<tasks>-<fingerprint>].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Do exactly the steps and views that an earlier run did, with its recipe and tasks.
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["steps", "budget", "shard", "limit"])]
+    replay: Option<PathBuf>,
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
+    machine: MachineArgs,
+    /// Tasks worked on at the same time [default: one for each core; 1 on a GPU].
+    #[arg(long, value_name = "N", help_heading = "Machine", value_parser = value_parser!(u32).range(1..))]
+    jobs: Option<u32>,
+    /// Do not keep the adapters.
+    #[arg(long)]
+    no_adapters: bool,
+}
+
+/// What ends the work on a task, and on all of them.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Limits")]
+struct LimitArgs {
+    /// Gradient steps for each task, in place of the recipe's.
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+    /// Wall time for each task, such as 30s or 2m.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    budget: Option<Duration>,
+    /// Wall time for the whole run, such as 2h; it ends on time with a valid submission.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    deadline: Option<Duration>,
+    /// Memory that each task may use.
+    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = DEFAULT_MEMORY)]
+    memory: u64,
+}
+
+pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
+    let began = Instant::now();
+    let earlier = args.replay.as_deref().map(Earlier::read).transpose()?;
+    let recipe = args.recipe(earlier.as_ref())?;
+    let whole = args.dataset(earlier.as_ref())?;
+    let interrupted = interrupt::flag();
+    let engine = args.machine.load_engine()?;
+    let identity = args.identity(&recipe, &whole, engine.info(), earlier.as_ref())?;
+    let dataset = own_part(whole, &identity);
+    let path = args.out.clone().unwrap_or_else(|| default_path(&identity));
+    let on_cpu = engine.info().device.starts_with("cpu");
+    let jobs = args.jobs.map_or(if on_cpu { cores() } else { 1 }, |n| n as usize);
+    let plan = Plan {
+        engine,
+        recipe: Arc::new(recipe),
+        limits: identity.limits,
+        schedule: Schedule {
+            budget_seconds: identity.limits.budget_seconds,
+            deadline: args.limits.deadline.map(|time| Deadline::after(began, time)),
+            jobs: jobs.min(dataset.tasks.len()).max(1),
+        },
+        threads: args.machine.threads(),
+        interrupted,
+        replay: earlier.map(|earlier| Arc::new(earlier.replays)),
+        keep_adapters: !args.no_adapters,
+    };
+    let circumstances = circumstances(&plan);
+    let fallback = fallbacks(&dataset.tasks);
+    let mut directory = RunDirectory::open(&path, &identity, &circumstances, fallback)?;
+    if !global.json {
+        eprintln!("{}", heading(&identity, &dataset, &path));
+    }
+    let mut board = Board::new(&dataset, directory.records().values(), global.verbose > 0);
+    let ending = execute(&mut directory, &dataset.tasks, &plan, &mut |progress| {
+        board.show(&dataset, progress);
+    });
+    board.end();
+    let ending = ending?;
+    let ended = Ended {
+        seconds: began.elapsed().as_secs_f64(),
+        unreached: ending.unreached.len(),
+        interrupted: ending.interrupted,
+    };
+    let summary = Summary::of(&dataset, directory.records(), &ended);
+    report(&summary, &directory, &dataset, global, ending.interrupted)
+}
+
+/// Prints the result, and says what the command ends with.
+fn report(
+    summary: &Summary,
+    directory: &RunDirectory,
+    dataset: &Dataset,
+    global: &Global,
+    interrupted: bool,
+) -> anyhow::Result<Outcome> {
+    let (path, submission) = (directory.path(), directory.submission());
+    if global.json {
+        terminal::print(&format!("{}\n", summary.to_json(path, &submission)))?;
+    } else {
+        summary.print(path);
+        terminal::print(&format!("{}\n", submission.display()))?;
+    }
+    Ok(if interrupted {
+        eprintln!("interrupted; give the same command again to go on");
+        Outcome::Interrupted
+    } else if !dataset.failed.is_empty() {
+        Outcome::BadInput
+    } else if directory.records().values().any(|record| record.failed.is_some()) {
+        Outcome::SomeFailed
+    } else {
+        Outcome::Done
+    })
+}
+
+/// A run that is to be repeated.
+struct Earlier {
+    path: PathBuf,
+    run: Run,
+    replays: BTreeMap<String, Replay>,
+}
+
+impl Earlier {
+    fn read(path: &Path) -> anyhow::Result<Self> {
+        let run = read_run(path)?;
+        let tasks = run.identity.own_tasks();
+        if let Some(id) = tasks.iter().find(|id| !run.records.contains_key(*id)) {
+            bail!("{} has no record of task `{id}`; finish that run first", path.display());
+        }
+        let replays = run.records.iter().map(|(id, r)| (id.clone(), r.replay())).collect();
+        Ok(Self { path: path.to_owned(), run, replays })
+    }
+
+    /// Refuses a run that this command cannot repeat.
+    fn check(&self, identity: &Identity) -> anyhow::Result<()> {
+        let there = &self.run.identity;
+        let wanted = Identity {
+            replay: there.replay.clone(),
+            limits: there.limits,
+            tasks: there.tasks.clone(),
+            shard: there.shard,
+            ..identity.clone()
+        };
+        for difference in wanted.differences(there) {
+            // The same steps can be done elsewhere, if not to the last bit.
+            ensure!(
+                ["version", "device"].contains(&difference.what.as_str()),
+                "{} cannot be repeated: it differs in {difference}",
+                self.path.display()
+            );
+            eprintln!(
+                "warning: the repeated run differs in {difference}; last bits may differ too"
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Args {
+    /// The recipe: of the command, or of the run that is repeated.
+    fn recipe(&self, earlier: Option<&Earlier>) -> anyhow::Result<Recipe> {
+        match earlier {
+            Some(earlier) => {
+                let file = earlier.path.join("recipe.toml");
+                let recipe =
+                    RecipeArgs { recipe: file.display().to_string(), ..self.recipe.clone() };
+                recipe.resolve()
+            }
+            None => self.recipe.resolve(),
+        }
+    }
+
+    /// The tasks of all shards.
+    fn dataset(&self, earlier: Option<&Earlier>) -> anyhow::Result<Dataset> {
+        let name = match (&self.name, earlier) {
+            (Some(name), _) => name.clone(),
+            (None, Some(earlier)) => earlier.run.identity.dataset.clone(),
+            (None, None) => crate::public::DEMO.to_owned(),
+        };
+        let tasks = match earlier {
+            Some(earlier) if self.tasks.is_empty() => earlier.run.identity.own_tasks(),
+            _ => self.tasks.clone(),
+        };
+        let mut dataset = Tasks { name, solutions: self.solutions.clone(), tasks }.load()?;
+        dataset.tasks.truncate(self.limit.map_or(usize::MAX, |n| n as usize));
+        Ok(dataset)
+    }
+
+    fn identity(
+        &self,
+        recipe: &Recipe,
+        dataset: &Dataset,
+        model: ModelInfo,
+        earlier: Option<&Earlier>,
+    ) -> anyhow::Result<Identity> {
+        let mut limits = Limits {
+            budget_seconds: self.limits.budget.map(|time| time.as_secs_f64()),
+            steps: self.limits.steps,
+            memory_bytes: self.limits.memory,
+        };
+        if let Some(earlier) = earlier {
+            limits.memory_bytes = earlier.run.identity.limits.memory_bytes;
+        }
+        let identity = Identity {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            recipe: recipe.name.clone(),
+            settings: recipe.to_toml(),
+            seed: recipe.seed,
+            model,
+            dataset: dataset.name.clone(),
+            dataset_sha256: hash_tasks(&dataset.tasks),
+            limits,
+            replay: earlier.map(|earlier| hash_replays(&earlier.replays)),
+            shard: self.shard,
+            tasks: dataset.tasks.iter().map(|task| task.id.clone()).collect(),
+        };
+        if let Some(earlier) = earlier {
+            earlier.check(&identity)?;
+        }
+        if let Some(shard) = self.shard {
+            ensure!(
+                !identity.own_tasks().is_empty(),
+                "shard {shard} of {} tasks is empty",
+                dataset.tasks.len()
+            );
+        }
+        Ok(identity)
+    }
+}
+
+/// The tasks of this shard.
+fn own_part(mut dataset: Dataset, identity: &Identity) -> Dataset {
+    if let Some(shard) = identity.shard {
+        dataset.tasks = shard.select(dataset.tasks);
+    }
+    dataset
+}
+
+/// `runs/<recipe>-<dataset>-<fingerprint8>`.
+fn default_path(identity: &Identity) -> PathBuf {
+    let plain = |text: &str| {
+        let name = text.trim_end_matches(".json").trim_matches(['/', '.', '<', '>']);
+        let letters = name.chars().map(|c| if c.is_alphanumeric() || c == '_' { c } else { '-' });
+        letters.collect::<String>()
+    };
+    // Of a path, the last part says enough; a name such as arc-agi-1/evaluation is kept whole.
+    let dataset = match Path::new(&identity.dataset).file_name() {
+        Some(last) if Path::new(&identity.dataset).exists() => last.to_string_lossy().into_owned(),
+        _ => identity.dataset.clone(),
+    };
+    let fingerprint = &identity.fingerprint()[..8];
+    let name = format!("{}-{}-{fingerprint}", plain(&identity.recipe), plain(&dataset));
+    Path::new("runs").join(name)
+}
+
+fn circumstances(plan: &Plan) -> Circumstances {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    Circumstances {
+        command: std::env::args().collect(),
+        burn: super::BURN_VERSION.to_owned(),
+        platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        jobs: plan.schedule.jobs,
+        threads: plan.threads,
+        began: now.map_or(0, |time| time.as_secs()),
+    }
+}
+
+/// What stands above the progress.
+fn heading(identity: &Identity, dataset: &Dataset, path: &Path) -> String {
+    let Identity { model, recipe, shard, .. } = identity;
+    let shard = shard.map(|s| format!(", shard {s}")).unwrap_or_default();
+    format!(
+        "{} tasks of {}{shard}, recipe {recipe}, model {} on {}; run directory {}",
+        dataset.tasks.len(),
+        dataset.name,
+        model.name,
+        model.device,
+        path.display()
+    )
 }

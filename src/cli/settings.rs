@@ -1,0 +1,77 @@
+//! Options that several commands share: the recipe, and the machine it runs on.
+
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use crate::engine::{Engine, load_engine};
+use crate::recipe::Recipe;
+
+/// Bytes of memory that a task may use without `--memory`: with a task on each of two cores a run stays
+/// well below 1.5 GiB.
+pub(super) const DEFAULT_MEMORY: &str = "600M";
+
+/// How tasks are solved.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Recipe")]
+pub(super) struct RecipeArgs {
+    /// A preset (default, fast, paper, poe) or a recipe file.
+    #[arg(long, value_name = "NAME|FILE", default_value = "default")]
+    pub recipe: String,
+    /// Change one key of the recipe, such as fit.learning_rate=1e-4; may be given more than once.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Root of all random choices; the same seed gives the same result.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+impl RecipeArgs {
+    /// The recipe with all overrides.
+    pub(super) fn resolve(&self) -> anyhow::Result<Recipe> {
+        let mut overrides = self.set.clone();
+        overrides.extend(self.seed.map(|seed| format!("seed={seed}")));
+        Ok(Recipe::resolve(&self.recipe, &overrides)?)
+    }
+}
+
+/// What the recipe runs on.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Machine")]
+pub(super) struct MachineArgs {
+    /// The base model: an embedded one by name, or a weights file.
+    #[arg(long, value_name = "NAME|FILE", default_value = "default")]
+    pub model: String,
+    /// Where to compute: auto, cpu, wgpu[:N] or cuda[:N].
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: String,
+    /// Threads in all; by default one for each core.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub threads: Option<u32>,
+}
+
+impl MachineArgs {
+    /// Loads the model.
+    pub(super) fn load_engine(&self) -> anyhow::Result<Arc<dyn Engine>> {
+        Ok(load_engine(&self.model, &self.device)?.into())
+    }
+
+    /// Threads to use.
+    pub(super) fn threads(&self) -> usize {
+        self.threads.map_or_else(cores, |n| n as usize)
+    }
+
+    /// Runs `work` with as many threads as asked for.
+    pub(super) fn with_threads<T: Send>(
+        &self,
+        work: impl FnOnce() -> T + Send,
+    ) -> anyhow::Result<T> {
+        // The stack is that of a main thread: graphs are dropped recursively.
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads()).stack_size(8 << 20);
+        Ok(pool.build()?.install(work))
+    }
+}
+
+/// Cores that this process may use.
+pub(super) fn cores() -> usize {
+    available_parallelism().map_or(1, usize::from)
+}

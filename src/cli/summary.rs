@@ -1,0 +1,141 @@
+//! What a run has come to: a table for people, an object for programs.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::progress::attempts;
+use super::values::{show_bytes, show_seconds};
+use crate::arc::{Attempts, Dataset, Submission};
+use crate::evaluate::{Candidates, Score, Shares, TaskScore, score_tasks};
+use crate::memory;
+use crate::pipeline::TaskRecord;
+
+/// The result of a run, as far as there is one.
+pub(super) struct Summary {
+    score: Score,
+    /// The base model's answers, scored as if they were the only attempts.
+    baseline: Score,
+    seconds: f64,
+    /// Tasks that failed inside or could not be read, with the reason.
+    failures: Vec<(String, String)>,
+    /// Tasks without a record.
+    unreached: usize,
+    interrupted: bool,
+}
+
+/// How a run ended, besides its records.
+pub(super) struct Ended {
+    /// Wall seconds of this process.
+    pub seconds: f64,
+    /// Tasks without a record.
+    pub unreached: usize,
+    /// Whether the user interrupted it.
+    pub interrupted: bool,
+}
+
+impl Summary {
+    /// Sums up the records of the tasks in `dataset`, whose answers may be known.
+    pub(super) fn of(
+        dataset: &Dataset,
+        records: &BTreeMap<String, TaskRecord>,
+        ended: &Ended,
+    ) -> Self {
+        let all = |answers: &dyn Fn(&TaskRecord) -> Vec<Attempts>| Submission {
+            tasks: records.iter().map(|(id, record)| (id.clone(), answers(record))).collect(),
+        };
+        let candidates: Candidates =
+            records.iter().map(|(id, record)| (id.clone(), record.candidate_grids())).collect();
+        let baseline = all(&|record| {
+            record.baseline.iter().map(|g| Attempts::new(g.clone(), g.clone())).collect()
+        });
+        let score = |submission: &Submission, candidates| -> Vec<TaskScore> {
+            score_tasks(dataset, submission, candidates)
+        };
+        let unreadable = dataset.failed.iter().map(|error| {
+            let id = error.task.clone().unwrap_or_else(|| error.file.clone());
+            (id, error.to_string())
+        });
+        let reason = |id: &String| Some((id.clone(), records.get(id)?.failed.clone()?));
+        let inside = dataset.tasks.iter().filter_map(|task| reason(&task.id));
+        Self {
+            score: Score::of(&score(&all(&attempts), Some(&candidates))),
+            baseline: Score::of(&score(&baseline, None)),
+            seconds: ended.seconds,
+            failures: inside.chain(unreadable).collect(),
+            unreached: ended.unreached,
+            interrupted: ended.interrupted,
+        }
+    }
+
+    /// Prints the table on standard error.
+    pub(super) fn print(&self, run: &Path) {
+        if self.score.solved.is_some() {
+            let of = |shares: &Option<Shares>, rule: fn(&Shares) -> Option<f64>| {
+                percent(shares.as_ref().and_then(rule))
+            };
+            eprintln!("\n{:<22}{:>9}{:>12}{:>10}", "", "strict", "fractional", "per test");
+            for (name, shares) in [
+                ("in-context baseline", Some(self.baseline.pass_at_1)),
+                ("pass@1", Some(self.score.pass_at_1)),
+                ("pass@2", Some(self.score.pass_at_2)),
+                ("oracle", self.score.oracle),
+            ] {
+                let (strict, fractional) =
+                    (of(&shares, |s| s.strict), of(&shares, |s| s.fractional));
+                let per_test = of(&shares, |s| s.per_test);
+                eprintln!("{name:<22}{strict:>9}{fractional:>12}{per_test:>10}");
+            }
+        }
+        let mut line = format!("\n{} tasks", self.score.tasks);
+        if let Some(solved) = self.score.solved {
+            line += &format!(", {solved} solved");
+        }
+        if !self.failures.is_empty() {
+            line += &format!(", {} failed", self.failures.len());
+        }
+        if self.unreached > 0 {
+            line += &format!(", {} not reached", self.unreached);
+        }
+        line += &format!(", {}", show_seconds(self.seconds));
+        if let Some(bytes) = memory::peak_bytes() {
+            line += &format!(", peak memory {}", show_bytes(bytes));
+        }
+        eprintln!("{line}");
+        for (task, reason) in &self.failures {
+            eprintln!("failed: {task}: {reason}");
+        }
+        eprintln!("run directory {}", run.display());
+    }
+
+    /// The object for `--json`.
+    pub(super) fn to_json(&self, run: &Path, submission: &Path) -> Value {
+        let failures = self.failures.iter();
+        let failures: Vec<_> =
+            failures.map(|(task, reason)| json!({"task": task, "reason": reason})).collect();
+        json!({
+            "tasks": self.score.tasks,
+            "solved": self.score.solved,
+            "strict": self.score.pass_at_2.strict,
+            "fractional": self.score.pass_at_2.fractional,
+            "per_test": self.score.pass_at_2.per_test,
+            "pass_at_1": self.score.pass_at_1,
+            "pass_at_2": self.score.pass_at_2,
+            "oracle": self.score.oracle,
+            "baseline": self.baseline.pass_at_1,
+            "seconds": self.seconds,
+            "peak_memory_bytes": memory::peak_bytes(),
+            "failed": self.failures.len(),
+            "failures": failures,
+            "unreached": self.unreached,
+            "interrupted": self.interrupted,
+            "submission": submission,
+            "run": run,
+        })
+    }
+}
+
+fn percent(share: Option<f64>) -> String {
+    share.map_or("–".to_owned(), |s| format!("{:.1} %", s * 100.0))
+}
