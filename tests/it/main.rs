@@ -1,0 +1,8 @@
+//! The program as its users meet it.
+
+mod bad_input;
+mod commands;
+mod common;
+mod data;
+mod resume;
+mod shards;

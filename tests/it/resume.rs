@@ -1,0 +1,83 @@
+//! Whatever interrupts a run, the submission is valid, and in the end the same.
+
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::common::{Place, QUICK, is_valid_submission};
+
+const IDS: [&str; 4] = ["a", "b", "c", "d"];
+
+/// Starts `solve`, and ends it with `signal` after some time; the exit code, or none if the signal killed it.
+fn solve_and_signal(place: &Place, more: &[&str], signal: &str, after: Duration) -> Option<i32> {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin("arc-ttt"));
+    command.args(["solve", "tasks", "--out", "run"]).args(more);
+    command.current_dir(place.path("")).env("ARC_TTT_DATA", place.path("data"));
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    sleep(after);
+    let id = child.id().to_string();
+    Command::new("kill").args(["-s", signal, &id]).stderr(Stdio::null()).status().unwrap();
+    child.wait().unwrap().code()
+}
+
+#[cfg(unix)]
+#[test]
+fn killed_again_and_again_a_run_ends_with_the_same_bytes() {
+    let place = Place::new(&IDS);
+    let began = Instant::now();
+    let whole = place.solve("whole", &["--jobs", "1"]);
+    let takes = began.elapsed();
+    // Moments spread over the whole run, start and end included.
+    for part in 1..8 {
+        let options = [&QUICK[..], &["--jobs", "1"]].concat();
+        let code = solve_and_signal(&place, &options, "KILL", takes * part / 8);
+        if place.path("run/submission.json").exists() {
+            assert!(is_valid_submission(&place.path("run/submission.json"), &IDS), "part {part}");
+        }
+        if code == Some(0) {
+            break;
+        }
+    }
+    assert_eq!(place.solve("run", &["--jobs", "2"]), whole);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_says_how_to_go_on_and_ends_with_130() {
+    let place = Place::new(&IDS);
+    for signal in ["INT", "TERM"] {
+        // So many steps that the run cannot be over.
+        let options = ["--steps", "100000", "--set", "fit.patience=0"];
+        let code = solve_and_signal(&place, &options, signal, Duration::from_secs(2));
+        assert_eq!(code, Some(130), "{signal}");
+        assert!(is_valid_submission(&place.path("run/submission.json"), &IDS));
+    }
+}
+
+#[test]
+fn jobs_and_threads_change_no_byte() {
+    let place = Place::new(&IDS);
+    let one = place.solve("one", &["--jobs", "1", "--threads", "1"]);
+    assert_eq!(place.solve("two", &["--jobs", "2", "--threads", "2"]), one);
+    assert_eq!(place.solve("wide", &["--jobs", "1", "--threads", "2"]), one);
+    // Given again, the command finds everything done.
+    assert_eq!(place.solve("one", &["--jobs", "2"]), one);
+}
+
+#[test]
+fn a_timed_run_can_be_repeated_to_the_byte() {
+    let place = Place::new(&IDS[..2]);
+    let timed = ["solve", "tasks", "--out", "timed", "--budget", "1500ms", "--jobs", "1"];
+    place.arc(&timed).assert().success();
+    place.arc(&["solve", "--replay", "timed", "--out", "again"]).assert().success();
+    assert_eq!(place.read("again/submission.json"), place.read("timed/submission.json"));
+}
+
+#[test]
+fn a_deadline_is_kept() {
+    let place = Place::new(&IDS);
+    let began = Instant::now();
+    place.arc(&["solve", "tasks", "--out", "run", "--deadline", "4s"]).assert().success();
+    assert!(began.elapsed() < Duration::from_millis(4500), "{:?}", began.elapsed());
+    assert!(is_valid_submission(&place.path("run/submission.json"), &IDS));
+}
