@@ -59,7 +59,7 @@ pub struct Args {
 
 pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
     let began = Instant::now();
-    let recipe = args.recipe.resolve()?;
+    let recipe = args.recipe.resolve(&args.tasks.name)?;
     let task = one_task(&args.tasks, args.task.as_deref())?;
     let interrupted = interrupt::flag();
     let engine = args.machine.load_engine()?;

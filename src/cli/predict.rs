@@ -48,7 +48,7 @@ pub struct Args {
 
 pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
     let began = Instant::now();
-    let recipe = args.recipe.resolve()?;
+    let recipe = args.recipe.resolve(&args.tasks.name)?;
     let task = one_task(&args.tasks, args.task.as_deref())?;
     let adapter = args.adapter.as_deref().map(load_adapter).transpose()?;
     let engine = args.machine.load_engine()?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use crate::engine::{Engine, load_engine};
+use crate::public;
 use crate::recipe::Recipe;
 
 /// Bytes of memory that a task may use without `--memory`: with a task on each of two cores a run stays
@@ -14,9 +15,10 @@ pub(super) const DEFAULT_MEMORY: &str = "600M";
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Recipe")]
 pub(super) struct RecipeArgs {
-    /// A preset (default, fast, paper, poe) or a recipe file.
-    #[arg(long, value_name = "NAME|FILE", default_value = "default")]
-    pub recipe: String,
+    /// A preset (default, fast, paper, poe) or a recipe file [default: fast for the embedded tasks, else
+    /// default].
+    #[arg(long, value_name = "NAME|FILE")]
+    pub recipe: Option<String>,
     /// Change one key of the recipe, such as fit.learning_rate=1e-4; may be given more than once.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
@@ -26,11 +28,13 @@ pub(super) struct RecipeArgs {
 }
 
 impl RecipeArgs {
-    /// The recipe with all overrides.
-    pub(super) fn resolve(&self) -> anyhow::Result<Recipe> {
+    /// The recipe for the tasks of that name, with all overrides.
+    pub(super) fn resolve(&self, tasks: &str) -> anyhow::Result<Recipe> {
+        // The embedded tasks are there to see the program at work, which should not take long.
+        let usual = if tasks == public::DEMO { "fast" } else { "default" };
         let mut overrides = self.set.clone();
         overrides.extend(self.seed.map(|seed| format!("seed={seed}")));
-        Ok(Recipe::resolve(&self.recipe, &overrides)?)
+        Ok(Recipe::resolve(self.recipe.as_deref().unwrap_or(usual), &overrides)?)
     }
 }
 

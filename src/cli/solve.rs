@@ -17,6 +17,7 @@ use super::{Global, Outcome, interrupt, terminal};
 use crate::arc::Dataset;
 use crate::engine::ModelInfo;
 use crate::pipeline::Replay;
+use crate::public;
 use crate::recipe::Recipe;
 use crate::run::{
     Circumstances, Deadline, Identity, Limits, Plan, Run, RunDirectory, Schedule, Shard, execute,
@@ -209,26 +210,24 @@ impl Earlier {
 }
 
 impl Args {
+    /// The tasks as the user named them, or as the run did that is repeated.
+    fn name<'a>(&'a self, earlier: Option<&'a Earlier>) -> &'a str {
+        let repeated = earlier.map_or(public::DEMO, |earlier| &earlier.run.identity.dataset);
+        self.name.as_deref().unwrap_or(repeated)
+    }
+
     /// The recipe: of the command, or of the run that is repeated.
     fn recipe(&self, earlier: Option<&Earlier>) -> anyhow::Result<Recipe> {
-        match earlier {
-            Some(earlier) => {
-                let file = earlier.path.join("recipe.toml");
-                let recipe =
-                    RecipeArgs { recipe: file.display().to_string(), ..self.recipe.clone() };
-                recipe.resolve()
-            }
-            None => self.recipe.resolve(),
+        let mut recipe = self.recipe.clone();
+        if let Some(earlier) = earlier {
+            recipe.recipe = Some(earlier.path.join("recipe.toml").display().to_string());
         }
+        recipe.resolve(self.name(earlier))
     }
 
     /// The tasks of all shards.
     fn dataset(&self, earlier: Option<&Earlier>) -> anyhow::Result<Dataset> {
-        let name = match (&self.name, earlier) {
-            (Some(name), _) => name.clone(),
-            (None, Some(earlier)) => earlier.run.identity.dataset.clone(),
-            (None, None) => crate::public::DEMO.to_owned(),
-        };
+        let name = self.name(earlier).to_owned();
         let tasks = match earlier {
             Some(earlier) if self.tasks.is_empty() => earlier.run.identity.own_tasks(),
             _ => self.tasks.clone(),

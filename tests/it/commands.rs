@@ -38,6 +38,15 @@ fn without_answers_the_shares_are_null() {
 }
 
 #[test]
+fn without_any_argument_the_embedded_tasks_are_solved_by_the_fast_recipe() {
+    let place = Place::new(&[]);
+    let (object, code) = place.json(&["solve", "--limit", "1", "--steps", "2"]);
+    let run = object["run"].as_str().unwrap();
+    assert!(code == 0 && run.starts_with("runs/fast-demo-"), "{object}");
+    assert!(place.read(&format!("{run}/recipe.toml")).contains("name = \"fast\""));
+}
+
+#[test]
 fn the_truth_does_not_reach_the_solver() {
     let place = Place::new(&["a"]);
     let answered = place.solve("answered", &[]);
