@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use burn::tensor::Device;
 
 use super::{Global, Outcome};
 use crate::arc::{load_pair_folder, write_atomically};
+use crate::device::open;
 use crate::model::{StoredDtype, Weights};
 use crate::pretrain::{Corpus, FormatProgress, HeldOut, PretrainConfig, Progress, Trainer, Until};
 use crate::public;
@@ -69,7 +69,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     }
     let config = read_recipe(args.recipe.as_deref(), &args.overrides)?;
-    let device = Device::flex();
+    let (device, _) = open(args.device.parse()?)?;
     let tasks = public::resolve(&args.tasks)?.tasks;
     let generated = match &args.re_arc {
         Some(folder) => load_pair_folder(folder)?,
