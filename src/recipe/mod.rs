@@ -332,6 +332,11 @@ mod tests {
             "the override candidates.n_best.limt=2 sets the unknown key `candidates.n_best.limt`; did you \
              mean `candidates.n_best.limit`?",
         );
+        let error = Recipe::resolve("paper", &["vote.weights.icl=0"]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`vote.weights.icl` is 0; nothing that this fit.format predicts would count; raise it"
+        );
         check("vote.keep_ranks=1", "`vote.keep_ranks` is 1; it must be from 2 to 1000000");
         check("dataset.keep_zero=2", "`dataset.keep_zero` is 2; it must be from 0 to 1");
         check("dataset.max_items=0", "`dataset.max_items` is 0; it must be from 1 to 1000000");
@@ -345,10 +350,9 @@ mod tests {
              `outputs-from-K` with K of at least 2",
         );
         check(
-            "fit.lr=1e-4",
-            "the override fit.lr=1e-4 sets the unknown key `fit.lr`; the keys there are betas, \
-             check_every, clip_norm, final_learning_rate, format, learning_rate, max_tokens, method, \
-             patience, precision, steps, task_learning_rate, warmup, weight_decay",
+            "lora.r=8",
+            "the override lora.r=8 sets the unknown key `lora.r`; the keys there are alpha, rank, \
+             rank_stabilized, target_modules",
         );
         check("steps", "`steps` is no override; write KEY=VALUE, such as fit.learning_rate=1e-4");
         check("=3", "`=3` is no override; write KEY=VALUE, such as fit.learning_rate=1e-4");

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::layer::nearest;
 use super::{Recipe, RecipeError};
-use crate::adapter::{FitConfig, LoraConfig, TARGET_MODULES};
+use crate::adapter::{FitConfig, FitFormat, LoraConfig, TARGET_MODULES};
 use crate::candidate::{CandidateConfig, ViewsConfig};
 use crate::dataset::{DatasetConfig, Sampling};
 use crate::vote::VoteConfig;
@@ -24,7 +24,7 @@ impl Recipe {
         fit(&self.fit)?;
         views(&self.views)?;
         candidates(&self.candidates)?;
-        vote(&self.vote)
+        vote(&self.vote, self.fit.format)
     }
 }
 
@@ -105,13 +105,21 @@ fn candidates(config: &CandidateConfig) -> Result<(), RecipeError> {
     within("candidates.n_best.shapes", config.n_best.shapes, 1..=900)
 }
 
-fn vote(config: &VoteConfig) -> Result<(), RecipeError> {
+fn vote(config: &VoteConfig, format: FitFormat) -> Result<(), RecipeError> {
     let weights = config.weights;
     within("vote.weights.icl", weights.icl, 0.0..=1e6)?;
     within("vote.weights.e2e", weights.e2e, 0.0..=1e6)?;
-    if weights.icl + weights.e2e == 0.0 {
-        let value = "0 for both formats";
-        return impossible("vote.weights", value, "then nothing counts; set one above 0");
+    let (key, weight) = match format {
+        FitFormat::None | FitFormat::Icl => ("vote.weights.icl", weights.icl),
+        FitFormat::E2e => ("vote.weights.e2e", weights.e2e),
+        FitFormat::Both => ("vote.weights", weights.icl + weights.e2e),
+    };
+    if weight == 0.0 {
+        return impossible(
+            key,
+            weight,
+            "nothing that this fit.format predicts would count; raise it",
+        );
     }
     within("vote.keep_ranks", config.keep_ranks, 2..=1_000_000)
 }
