@@ -391,6 +391,21 @@ struct Best {
     values: Vec<Tensor<2>>,
 }
 
+/// Puts the weights after the last step of `curve` in the place of the best ones, if they are better.
+///
+/// A step without a check of its own is judged by the loss alone.
+fn keep_best(best: &mut Option<Best>, curve: &[FitStep], values: &[Tensor<2>]) {
+    let Some(last) = curve.last() else { return };
+    let recent = &curve[curve.len().saturating_sub(LOSS_WINDOW)..];
+    let loss = recent.iter().map(|s| s.loss).sum::<f32>() / recent.len() as f32;
+    let so_far = best.as_ref().map_or(0, |b| b.exact);
+    let exact = last.check.map_or(so_far, |c| c.exact);
+    let better = |b: &Best| exact > b.exact || (exact == b.exact && loss <= b.loss);
+    if best.as_ref().is_none_or(better) {
+        *best = Some(Best { exact, loss, step: last.step, values: values.to_vec() });
+    }
+}
+
 impl Engine for GridEngine {
     fn info(&self) -> ModelInfo {
         self.info.clone()
@@ -466,7 +481,10 @@ impl Engine for GridEngine {
                 stop = StopReason::Interrupted;
                 break;
             }
-            if limits.progress.is_none() && limits.seconds.is_some() && progress >= 1.0 {
+            // A step that would end farther behind the limit than this moment is before it is not begun.
+            let half_a_step = elapsed / (2 * step).max(1) as f64;
+            let over = |seconds| step > 0 && elapsed + half_a_step >= seconds;
+            if limits.progress.is_none() && limits.seconds.is_some_and(over) {
                 stop = StopReason::Budget;
                 break;
             }
@@ -490,26 +508,8 @@ impl Engine for GridEngine {
             let record = FitStep { step: step + 1, format, loss, seconds, progress, check };
             on_step(&record);
             curve.push(record);
-            let last = step + 1 == n_steps;
-            if due || last {
-                let exact = check.map_or(0, |c| c.exact);
-                let recent = &curve[curve.len().saturating_sub(LOSS_WINDOW)..];
-                let loss = recent.iter().map(|s| s.loss).sum::<f32>() / recent.len() as f32;
-                // The last step has no check of its own unless one was due; it is judged by the loss alone.
-                let better = best.as_ref().is_none_or(|b| {
-                    let exact = if check.is_none() { b.exact } else { exact };
-                    exact > b.exact || (exact == b.exact && loss <= b.loss)
-                });
-                if better {
-                    let exact =
-                        best.as_ref().filter(|_| check.is_none()).map_or(exact, |b| b.exact);
-                    best = Some(Best {
-                        exact,
-                        loss,
-                        step: step + 1,
-                        values: parameters.values.clone(),
-                    });
-                }
+            if due {
+                keep_best(&mut best, &curve, &parameters.values);
             }
             if let Some(check) = check {
                 perfect = if check.exact == check.of { perfect + 1 } else { 0 };
@@ -520,11 +520,13 @@ impl Engine for GridEngine {
             }
         }
         let steps = curve.len();
-        let (best_step, values) = match best {
-            // With a falling learning rate the last weights are as good as any that solved as many.
-            Some(best) if stop != StopReason::Budget || best.exact > 0 => (best.step, best.values),
-            _ => (steps, parameters.values.clone()),
-        };
+        // The last step is judged like any other, whatever ended the fit: a repetition of it must choose the
+        // same weights.
+        if best.as_ref().is_none_or(|best| best.step < steps) {
+            keep_best(&mut best, &curve, &parameters.values);
+        }
+        let (best_step, values) =
+            best.map_or((steps, parameters.values.clone()), |best| (best.step, best.values));
         let adapter =
             parameters.adapter(&self.model, &values, plan.lora, &self.info.sha256, &formats);
         Ok(Fit { adapter: Some(adapter), curve, steps, best_step, stop, notes })
@@ -772,14 +774,15 @@ mod tests {
     #[test]
     fn a_recorded_schedule_repeats_a_fit() {
         let (engine, task) = (engine(), recolor_task(3));
-        let timed = FitLimits { seconds: Some(0.3), steps: Some(40), ..limits(40) };
-        let recipe = recipe(&["fit.patience=0"]);
+        let timed = FitLimits { seconds: Some(0.4), ..limits(1_000_000) };
+        // Too fast to learn anything, so that some step in the middle is the best.
+        let recipe = recipe(&["fit.patience=0", "fit.check_every=3", "fit.learning_rate=0.5"]);
         let first = fit(&engine, &task, &recipe, timed);
+        assert_eq!(first.stop, StopReason::Budget);
         let recorded: Vec<f32> = first.curve.iter().map(|s| s.progress).collect();
         let again =
             fit(&engine, &task, &recipe, FitLimits { progress: Some(&recorded), ..limits(1) });
-        // A fit that was cut off by time may keep other weights than its last; the steps are the same.
-        assert_eq!(first.steps, again.steps);
+        assert_eq!((first.steps, first.best_step), (again.steps, again.best_step));
         assert_eq!(
             first.curve.iter().map(|s| s.loss).collect::<Vec<_>>(),
             again.curve.iter().map(|s| s.loss).collect::<Vec<_>>()
