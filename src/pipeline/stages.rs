@@ -16,6 +16,10 @@ use crate::engine::{Adapter, Engine, EngineError, Fit, FitLimits, FitPlan, FitSt
 use crate::recipe::Recipe;
 use crate::vote::tally_votes;
 
+/// How many predictions of a test under one view take as long as a gradient step, about. A fit without the
+/// time for one step would only overrun the budget.
+const STEP_COST: f64 = 5.0;
+
 /// A task on its way through the stages.
 pub(super) struct Solving<'a> {
     engine: &'a dyn Engine,
@@ -117,14 +121,15 @@ impl<'a> Solving<'a> {
             note =
                 Some("one demonstration: leave-one-out is impossible, fitted end-to-end instead");
         }
-        if config.format == FitFormat::Both {
-            self.seconds_per_view *= 2.0;
-        }
+        let formats = if config.format == FitFormat::Both { 2.0 } else { 1.0 };
+        let per_view = formats * self.seconds_per_view;
         let left = self.clock.left();
-        let seconds = left.map(|s| fit_seconds(s, self.views.len(), self.seconds_per_view));
-        if seconds.is_some_and(|s| s <= 0.0) {
+        let seconds = left.map(|s| fit_seconds(s, self.views.len(), per_view));
+        let least = STEP_COST * self.seconds.baseline / self.task.tests.len() as f64;
+        if seconds.is_some_and(|s| s <= least) {
             return Ok(no_fit(StopReason::Budget, Some("no time for a fit")));
         }
+        self.seconds_per_view = per_view;
         let Recipe { dataset, lora, seed, .. } = self.recipe;
         let plan = FitPlan { dataset, lora, fit: &config, seed: *seed };
         let limits = FitLimits {
