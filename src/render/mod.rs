@@ -3,11 +3,13 @@
 mod canvas;
 mod lettering;
 mod png;
+mod sheet;
 mod terminal;
 
 use crate::arc::{Attempts, Grid, N_COLORS, Task};
 
 pub use png::{png_bytes, to_image};
+pub use sheet::contact_sheet;
 pub use terminal::{TerminalStyle, to_terminal};
 
 /// The colors as ARC's own viewer shows them, red, green, blue: black, blue, red, green, yellow, gray,

@@ -6,9 +6,9 @@ use super::canvas::{Canvas, text_width};
 use super::{Figure, Group, LINES, PALETTE, Panel, RIGHT, WRONG, contrast, wrap};
 use crate::arc::Grid;
 
-const PAPER: [u8; 3] = [0xFC, 0xFC, 0xFA];
-const INK: [u8; 3] = [0x22, 0x24, 0x28];
-const FAINT: [u8; 3] = [0x7A, 0x7F, 0x87];
+pub(super) const PAPER: [u8; 3] = [0xFC, 0xFC, 0xFA];
+pub(super) const INK: [u8; 3] = [0x22, 0x24, 0x28];
+pub(super) const FAINT: [u8; 3] = [0x7A, 0x7F, 0x87];
 
 /// Pixels around everything.
 const MARGIN: usize = 32;

@@ -2,30 +2,60 @@
 
 use crate::arc::Task;
 
-use super::{family, sample_task};
+use super::{family, task_at};
 
 /// How one demonstration task is made.
 struct Demo {
     /// Name of the family; the id is made of it and the position.
     family: &'static str,
-    /// Draws another task of the family.
-    seed: u64,
+    /// Which of the family's tasks, as in `synth --family NAME --max-side N --examples N`.
+    index: u64,
     max_side: usize,
     n_examples: usize,
 }
 
-const fn demo(family: &'static str, seed: u64, max_side: usize, n_examples: usize) -> Demo {
-    Demo { family, seed, max_side, n_examples }
+const fn demo(family: &'static str, index: u64, max_side: usize, n_examples: usize) -> Demo {
+    Demo { family, index, max_side, n_examples }
 }
 
-/// The tasks in order of difficulty.
+/// The tasks, the easiest first.
 const DEMOS: &[Demo] = &[
-    demo("color-map", 0, 5, 4),
-    demo("flip", 0, 5, 4),
-    demo("crop-corner", 0, 6, 4),
-    demo("edge-border", 0, 7, 4),
-    demo("upscale", 0, 8, 4),
-    demo("swap-colors", 0, 7, 4),
+    demo("color-map", 2, 6, 4),
+    demo("flip", 3, 6, 4),
+    demo("edge-border", 1, 6, 4),
+    demo("gravity-cells", 0, 6, 4),
+    demo("crop-corner", 2, 6, 4),
+    demo("mirror-empty-half", 0, 8, 4),
+    demo("rays", 0, 6, 4),
+    demo("add-border", 2, 6, 4),
+    demo("swap-colors", 3, 6, 4),
+    demo("upscale", 2, 8, 4),
+    demo("rotate", 2, 6, 4),
+    demo("crop-half", 2, 8, 4),
+    demo("tile", 3, 8, 4),
+    demo("color-by-half", 2, 8, 4),
+    demo("mirror-join", 1, 8, 4),
+    demo("checkerboard", 2, 8, 4),
+    demo("keep-color", 3, 8, 4),
+    demo("cyclic-shift", 3, 6, 4),
+    demo("fill-below", 3, 9, 4),
+    demo("mark-corners", 1, 9, 4),
+    demo("cross-lines", 2, 9, 4),
+    demo("outline", 3, 9, 4),
+    demo("mirror-quad", 2, 8, 4),
+    demo("panel-first", 1, 8, 4),
+    demo("fill-enclosed", 1, 9, 4),
+    demo("join-to-line", 2, 9, 4),
+    demo("color-by-header", 1, 9, 4),
+    demo("denoise", 1, 9, 4),
+    demo("panel-boolean", 1, 8, 5),
+    demo("hollow-out", 1, 9, 4),
+    demo("gravity-obstacles", 0, 9, 4),
+    demo("fill-by-seed", 2, 9, 4),
+    demo("repair-symmetry", 3, 9, 5),
+    demo("self-tile", 2, 9, 5),
+    demo("extract-by-color", 3, 9, 5),
+    demo("color-by-rank", 0, 10, 5),
 ];
 
 /// Makes the demonstration tasks.
@@ -35,9 +65,8 @@ const DEMOS: &[Demo] = &[
 pub fn demo_tasks() -> Vec<Task> {
     let task = |(index, demo): (usize, &Demo)| {
         let family = family(demo.family).expect("a family of that name");
-        let mut rng = crate::rng::stream(demo.seed, demo.family, "demo", 0);
-        let task = sample_task(family, &mut rng, demo.n_examples, 1, demo.max_side)
-            .expect("a task under that seed");
+        let task = task_at(family, 0, demo.index, demo.n_examples, demo.max_side)
+            .expect("a task at that index");
         Task { id: format!("demo-{:02}-{}", index + 1, demo.family), ..task }
     };
     DEMOS.iter().enumerate().map(task).collect()

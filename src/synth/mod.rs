@@ -8,19 +8,12 @@
 //! Invariant: a task depends on the random stream alone; nothing here does I/O.
 
 mod canvas;
-mod color;
-mod copying;
-mod counting;
+mod component;
 mod demo;
-mod filling;
-mod geometry;
-mod lines;
-mod motion;
-mod objects;
-mod panels;
-mod patterns;
+mod family;
 mod rule;
 mod scene;
+mod stream;
 
 use std::sync::LazyLock;
 
@@ -31,6 +24,7 @@ use crate::arc::{ColorPermutation, Dihedral, Example, Task, Test};
 use canvas::{between, chance, pick};
 pub use demo::{demo_json, demo_tasks};
 pub use rule::Rule;
+pub use stream::{MIN_STREAM_SIDE, Sampled, StreamConfig, sample_at, stream};
 
 /// The core knowledge that a family is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,8 +69,8 @@ pub struct Family {
 
 impl Family {
     const fn new(
-        name: &'static str,
         group: Group,
+        name: &'static str,
         difficulty: u8,
         about: &'static str,
         rule: fn(&mut ChaCha8Rng, usize) -> Option<Rule>,
@@ -92,21 +86,7 @@ impl Family {
 
 /// All families, in a stable order.
 pub fn families() -> &'static [Family] {
-    static ALL: LazyLock<Vec<Family>> = LazyLock::new(|| {
-        [
-            color::FAMILIES,
-            geometry::FAMILIES,
-            objects::FAMILIES,
-            motion::FAMILIES,
-            lines::FAMILIES,
-            filling::FAMILIES,
-            patterns::FAMILIES,
-            panels::FAMILIES,
-            counting::FAMILIES,
-            copying::FAMILIES,
-        ]
-        .concat()
-    });
+    static ALL: LazyLock<Vec<Family>> = LazyLock::new(family::all);
     &ALL
 }
 
@@ -196,64 +176,18 @@ pub fn sample_task(
     Some(Task { id: family.name.to_owned(), examples, tests })
 }
 
-/// Examples of one rule, and the families that it is from.
-#[derive(Debug, Clone)]
-pub struct Sampled {
-    /// The family.
-    pub family: &'static Family,
-    /// For a composition, the family whose rule follows.
-    pub then: Option<&'static Family>,
-    /// The examples.
-    pub examples: Vec<Example>,
-}
-
-/// What [`stream`] mixes.
-#[derive(Debug, Clone, Copy)]
-pub struct StreamConfig {
-    /// Seed of the whole stream.
-    pub seed: u64,
-    /// Largest side of a grid.
-    pub max_side: usize,
-    /// Share of compositions, from 0 to 1.
-    pub compositions: f64,
-    /// Fewest and most examples of a rule.
-    pub n_examples: (usize, usize),
-}
-
-impl Default for StreamConfig {
-    fn default() -> Self {
-        Self { seed: 0, max_side: 30, compositions: 0.2, n_examples: (3, 6) }
-    }
-}
-
-/// The example sets of an endless stream, each a function of the seed and its index.
-pub fn stream(config: StreamConfig) -> impl Iterator<Item = Sampled> {
-    (0..).map(move |index| sample_at(config, index))
-}
-
-/// The example set at `index` of [`stream`].
+/// The task of `family` at `index` under `seed`: `n_examples` demonstrations and one test.
 ///
-/// # Panics
-/// If `max_side` is below 10, which leaves no room for most families, or `n_examples` is not a range.
-pub fn sample_at(config: StreamConfig, index: u64) -> Sampled {
-    assert!(config.max_side >= 10, "the stream needs sides of 10 at least");
-    let mut rng = crate::rng::stream(config.seed, "synth", "stream", index);
-    let rng = &mut rng;
-    let all: Vec<&Family> = families().iter().collect();
-    let general: Vec<&Family> = all.iter().copied().filter(|family| family.is_general).collect();
-    loop {
-        let max_side = between(rng, 8, 14).max(between(rng, 8, 30)).min(config.max_side);
-        let n = between(rng, config.n_examples.0, config.n_examples.1);
-        let family = pick(rng, &all);
-        let then = chance(rng, config.compositions).then(|| pick(rng, &general));
-        let examples = match then {
-            Some(then) => sample_composition(family, then, rng, n, max_side),
-            None => sample_pairs(family, rng, n, max_side),
-        };
-        if let Some(examples) = examples {
-            return Sampled { family, then, examples };
-        }
-    }
+/// `None` as for [`sample_pairs`].
+pub fn task_at(
+    family: &Family,
+    seed: u64,
+    index: u64,
+    n_examples: usize,
+    max_side: usize,
+) -> Option<Task> {
+    let mut rng = crate::rng::stream(seed, family.name, "synth", index);
+    sample_task(family, &mut rng, n_examples, 1, max_side)
 }
 
 #[cfg(test)]
@@ -363,15 +297,5 @@ mod tests {
             }
         }
         assert!(n > 15, "only {n} of 20");
-    }
-
-    #[test]
-    fn the_stream_depends_on_seed_and_index_alone() {
-        let config = StreamConfig { seed: 5, ..Default::default() };
-        let first: Vec<_> = stream(config).take(30).map(|s| s.examples).collect();
-        assert_eq!(first[29], sample_at(config, 29).examples);
-        let other = StreamConfig { seed: 6, ..config };
-        assert_ne!(first[0], sample_at(other, 0).examples);
-        assert!(first.iter().all(|e| (3..=6).contains(&e.len())));
     }
 }

@@ -5,9 +5,9 @@ use rand_chacha::ChaCha8Rng;
 use crate::arc::{Color, Grid};
 
 use super::canvas::{
-    Object, Sides, between, blob, chance, colors, objects, paint, palette, pick, rectangle,
-    scatter, shape,
+    Sides, between, blob, chance, colors, paint, palette, pick, rectangle, scatter, shape,
 };
+use super::component::{Object, objects};
 
 /// A manner of drawing, chosen once for a rule so that its examples look alike.
 #[derive(Debug, Clone)]
