@@ -40,6 +40,9 @@ pub struct LoraShape {
     pub targets: [bool; 4],
 }
 
+/// Where a linear's `A` (`[in, rank]`) and its `B` (`[rank, out]`) stand in a flat LoRA vector.
+pub type LoraRanges = (Range<usize>, Range<usize>);
+
 /// Sizes of a block.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BlockShape {
@@ -62,9 +65,8 @@ impl BlockShape {
         [(d, 3 * d), (d, d), (d, f), (f, d)]
     }
 
-    /// Where each linear's `A` (`[in, rank]`) and `B` (`[rank, out]`) stand in the block's flat LoRA vector,
-    /// and that vector's length.
-    pub fn lora_ranges(&self) -> ([Option<(Range<usize>, Range<usize>)>; 4], usize) {
+    /// Where each linear's update stands in the block's flat LoRA vector, and that vector's length.
+    pub fn lora_ranges(&self) -> ([Option<LoraRanges>; 4], usize) {
         let mut ranges = [const { None }; 4];
         let mut at = 0;
         if let Some(lora) = self.lora {

@@ -72,11 +72,11 @@ impl Drop for Buffer {
             return;
         }
         // A poisoned list only means that some thread panicked elsewhere; the memory is then freed.
-        if let Ok(mut free) = FREE.lock() {
-            if free.len() < MOST_FREE {
-                let at = free.partition_point(|b| b.capacity() < data.capacity());
-                free.insert(at, data);
-            }
+        if let Ok(mut free) = FREE.lock()
+            && free.len() < MOST_FREE
+        {
+            let at = free.partition_point(|b| b.capacity() < data.capacity());
+            free.insert(at, data);
         }
     }
 }

@@ -22,8 +22,8 @@ mod rows;
 mod simd;
 
 pub use block::{
-    BlockGradients, BlockShape, BlockState, BlockWeights, LoraShape, Wanted, block_backward,
-    block_forward,
+    BlockGradients, BlockShape, BlockState, BlockWeights, LoraRanges, LoraShape, Wanted,
+    block_backward, block_forward,
 };
 pub use embed::{NO_ROW, Rows, TERMS, gather_sum, gather_sum_reference};
 pub use layout::{Layout, Position, ROPE_BASE, Sequence};

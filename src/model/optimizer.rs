@@ -25,6 +25,8 @@ pub struct Muon {
 
 /// What an optimizer remembers of one parameter.
 #[derive(Debug, Clone)]
+// There are a few dozen of these, so the larger variant costs nothing worth a box.
+#[allow(clippy::large_enum_variant)]
 pub enum Moments {
     /// First and second moment.
     AdamW {

@@ -1,0 +1,249 @@
+//! The grid transformer behind the [`Engine`] interface.
+
+mod fit;
+mod parameters;
+mod predict;
+
+use burn::tensor::Device;
+
+use super::{Adapter, Engine, EngineError, Fit, FitLimits, FitPlan, FitStep, ModelInfo};
+use crate::arc::{Task, View};
+use crate::candidate::CellMap;
+use crate::model::{CheckpointError, GridModel, Weights};
+
+/// A loaded grid transformer.
+#[derive(Debug)]
+pub struct GridEngine {
+    model: GridModel,
+    info: ModelInfo,
+    device: Device,
+}
+
+impl GridEngine {
+    /// Puts weights on a device; `device_name` is how `--device` spells it.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] if a tensor is missing, unknown or of another shape.
+    pub fn new(
+        weights: &Weights,
+        device: &Device,
+        device_name: &str,
+    ) -> Result<Self, CheckpointError> {
+        let model = GridModel::from_weights(weights, device)?;
+        let parameters = model.n_parameters();
+        let info = ModelInfo {
+            name: format!("grid-{:.1}M", parameters as f64 / 1e6),
+            sha256: weights.sha256.clone(),
+            parameters,
+            device: device_name.to_owned(),
+        };
+        Ok(Self { model, info, device: device.clone() })
+    }
+}
+
+impl Engine for GridEngine {
+    fn info(&self) -> ModelInfo {
+        self.info.clone()
+    }
+
+    fn fit(
+        &self,
+        task: &Task,
+        plan: FitPlan<'_>,
+        limits: FitLimits<'_>,
+        on_step: &mut dyn FnMut(&FitStep),
+    ) -> Result<Fit, EngineError> {
+        fit::fit(self, task, plan, limits, on_step)
+    }
+
+    fn predict(
+        &self,
+        task: &Task,
+        test: usize,
+        adapter: Option<&Adapter>,
+        views: &[View],
+    ) -> Result<Vec<CellMap>, EngineError> {
+        predict::predict(self, task, test, adapter, views)
+    }
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::arc::{ColorPermutation, Dihedral, Example, Grid, Test};
+    use crate::dataset::Format;
+    use crate::engine::StopReason;
+    use crate::model::{ContextTokens, GridModelConfig, normal};
+    use crate::recipe::Recipe;
+    use crate::rng::stream;
+
+    static RUNNING: AtomicBool = AtomicBool::new(false);
+
+    fn engine() -> GridEngine {
+        let config = GridModelConfig {
+            d_model: 32,
+            n_layers: 2,
+            n_heads: 4,
+            d_ff: 64,
+            n_task_tokens: 4,
+            context: ContextTokens::Cells,
+        };
+        let device = Device::flex();
+        let mut weights = GridModel::random(&config, 1, &device).to_weights();
+        weights.sha256 = "base".into();
+        // A random head, so that the untrained model has opinions.
+        let head = weights.tensors.get_mut("head").unwrap();
+        let mut rng = stream(0, "test", "head", 0);
+        head.values.fill_with(|| 0.2 * normal(&mut rng));
+        GridEngine::new(&weights, &device, "cpu").unwrap()
+    }
+
+    /// Every cell keeps its place and changes color by a fixed map.
+    fn recolor_task(n: usize) -> Task {
+        let grid = |seed: usize| Grid::from_fn(3, 4, |r, c| ((r * 5 + c * 3 + seed * 7) % 4) as u8);
+        let output = |g: &Grid| Grid::from_fn(3, 4, |r, c| [0, 5, 7, 2][usize::from(g.get(r, c))]);
+        let examples =
+            (0..n).map(|i| Example { input: grid(i), output: output(&grid(i)) }).collect();
+        let input = Grid::from_fn(3, 4, |r, c| ((r * 2 + c * 3 + 1) % 4) as u8);
+        let tests = vec![Test { output: Some(output(&input)), input }];
+        Task { id: "recolor".into(), examples, tests }
+    }
+
+    fn limits(steps: usize) -> FitLimits<'static> {
+        FitLimits {
+            seconds: None,
+            steps: Some(steps),
+            progress: None,
+            memory_bytes: 1 << 30,
+            interrupted: &RUNNING,
+        }
+    }
+
+    fn recipe(overrides: &[&str]) -> Recipe {
+        let overrides: Vec<String> = overrides.iter().map(|s| s.to_string()).collect();
+        Recipe::resolve("default", &overrides).unwrap()
+    }
+
+    fn fit(engine: &GridEngine, task: &Task, recipe: &Recipe, limits: FitLimits<'_>) -> Fit {
+        let plan =
+            FitPlan { dataset: &recipe.dataset, lora: &recipe.lora, fit: &recipe.fit, seed: 0 };
+        engine.fit(task, plan, limits, &mut |_| ()).unwrap()
+    }
+
+    fn views() -> Vec<View> {
+        let mut rng = stream(0, "test", "views", 0);
+        let mut view =
+            |dihedral| View { dihedral, colors: ColorPermutation::random(&mut rng), order: vec![] };
+        vec![View::IDENTITY, view(Dihedral::Rotate90), view(Dihedral::FlipRows)]
+    }
+
+    #[test]
+    fn a_fit_of_no_steps_predicts_as_the_base_model() {
+        let (engine, task) = (engine(), recolor_task(3));
+        let fit = fit(&engine, &task, &recipe(&["fit.format=icl"]), limits(0));
+        let base = engine.predict(&task, 0, None, &views()).unwrap();
+        let adapted = engine.predict(&task, 0, fit.adapter.as_ref(), &views()).unwrap();
+        for (a, b) in base.iter().zip(&adapted) {
+            for (a, b) in a.log_probs.iter().flatten().zip(b.log_probs.iter().flatten()) {
+                assert!((a - b).abs() < 1e-4, "{a} and {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_fit_learns_a_recoloring_in_both_formats_and_predicts_it() {
+        let (engine, task) = (engine(), recolor_task(4));
+        let recipe = recipe(&[
+            "fit.format=both",
+            "fit.learning_rate=1e-2",
+            "fit.task_learning_rate=1e-2",
+            "dataset.colors=none",
+            "dataset.dihedrals=false",
+            "fit.check_every=0",
+            "fit.patience=0",
+        ]);
+        let fit = fit(&engine, &task, &recipe, limits(240));
+        let (first, last) = (fit.curve[0].loss, fit.curve[fit.curve.len() - 1].loss);
+        assert!(last < first / 4.0, "loss {first} → {last}");
+        let maps = engine.predict(&task, 0, fit.adapter.as_ref(), &[View::IDENTITY]).unwrap();
+        assert_eq!(maps.iter().map(|m| m.format).collect::<Vec<_>>(), [Format::Icl, Format::E2e]);
+        let right = maps.iter().filter(|m| Some(m.proposal()) == task.tests[0].output).count();
+        assert!(right >= 1, "neither format solves it");
+    }
+
+    #[test]
+    fn a_fit_repeats_to_the_bit_whatever_the_number_of_threads() {
+        let (engine, task) = (engine(), recolor_task(3));
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| fit(&engine, &task, &recipe(&[]), limits(6)).adapter.unwrap())
+        };
+        let one = run(1);
+        assert_eq!(one, run(3));
+        assert_eq!(one, run(1));
+    }
+
+    #[test]
+    fn a_recorded_schedule_repeats_a_fit() {
+        let (engine, task) = (engine(), recolor_task(3));
+        let timed = FitLimits { seconds: Some(0.4), ..limits(1_000_000) };
+        // Too fast to learn anything, so that some step in the middle is the best.
+        let recipe = recipe(&["fit.patience=0", "fit.check_every=3", "fit.learning_rate=0.5"]);
+        let first = fit(&engine, &task, &recipe, timed);
+        assert_eq!(first.stop, StopReason::Budget);
+        let recorded: Vec<f32> = first.curve.iter().map(|s| s.progress).collect();
+        let again =
+            fit(&engine, &task, &recipe, FitLimits { progress: Some(&recorded), ..limits(1) });
+        assert_eq!((first.steps, first.best_step), (again.steps, again.best_step));
+        assert_eq!(
+            first.curve.iter().map(|s| s.loss).collect::<Vec<_>>(),
+            again.curve.iter().map(|s| s.loss).collect::<Vec<_>>()
+        );
+        assert_eq!(first.adapter, again.adapter);
+    }
+
+    #[test]
+    fn one_demonstration_is_fitted_end_to_end_with_a_note() {
+        let (engine, task) = (engine(), recolor_task(1));
+        let fit = fit(&engine, &task, &recipe(&[]), limits(2));
+        assert_eq!(fit.adapter.unwrap().formats, [Format::E2e]);
+        assert!(fit.notes[0].contains("one demonstration"), "{:?}", fit.notes);
+    }
+
+    #[test]
+    fn a_task_beyond_the_memory_limit_is_refused_before_any_work() {
+        let (engine, task) = (engine(), recolor_task(3));
+        let recipe = recipe(&[]);
+        let plan =
+            FitPlan { dataset: &recipe.dataset, lora: &recipe.lora, fit: &recipe.fit, seed: 0 };
+        let tight = FitLimits { memory_bytes: 1000, ..limits(2) };
+        let error = engine.fit(&task, plan, tight, &mut |_| ()).unwrap_err();
+        assert!(matches!(error, EngineError::Memory { .. }), "{error}");
+    }
+
+    #[test]
+    fn adapters_of_other_weights_and_shapes_are_refused() {
+        let (engine, task) = (engine(), recolor_task(3));
+        let mut adapter = fit(&engine, &task, &recipe(&[]), limits(1)).adapter.unwrap();
+        let name = "base_model.model.blocks.0.o_proj.lora_A.weight";
+        adapter.tensors.get_mut(name).unwrap().shape = vec![1, 1];
+        let error = engine.predict(&task, 0, Some(&adapter), &views()).unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+        adapter.base = "other".into();
+        let error = engine.predict(&task, 0, Some(&adapter), &views()).unwrap_err();
+        assert!(matches!(error, EngineError::WrongBase { .. }));
+    }
+
+    #[test]
+    fn full_fits_move_the_trunk_and_come_back_from_their_adapter() {
+        let (engine, task) = (engine(), recolor_task(3));
+        let fit = fit(&engine, &task, &recipe(&["fit.method=full", "fit.format=icl"]), limits(3));
+        let adapter = fit.adapter.unwrap();
+        assert!(adapter.lora.is_none());
+        let base = engine.predict(&task, 0, None, &[View::IDENTITY]).unwrap();
+        let full = engine.predict(&task, 0, Some(&adapter), &[View::IDENTITY]).unwrap();
+        assert_ne!(base[0].log_probs, full[0].log_probs);
+    }
+}
