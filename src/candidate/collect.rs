@@ -342,6 +342,21 @@ mod tests {
     }
 
     #[test]
+    fn what_only_one_map_finds_comes_in_the_order_of_that_map() {
+        let grid = Grid::from_rows(&[[9, 8, 7]]).unwrap();
+        let mut map = sure_map(View::IDENTITY, &grid, 0.4);
+        for (i, color) in [5, 0, 3].into_iter().enumerate() {
+            map.log_probs[i][color] += 0.2 * (i as f32 + 1.0);
+        }
+        let config = CandidateConfig { n_best: NBestConfig::default(), ..bare() };
+        let candidates = collect_candidates(&[map], &config);
+        assert_eq!(candidates.len(), 7);
+        let log_probs: Vec<f32> = candidates.iter().map(|c| c.log_probs[0]).collect();
+        assert!(log_probs.is_sorted_by(|a, b| a >= b), "{log_probs:?}");
+        assert!(candidates[1..].iter().all(|c| c.found_by == [0]));
+    }
+
+    #[test]
     fn a_record_is_compact_and_comes_back_equal() {
         let maps = [
             sure_map(View::IDENTITY, &Grid::filled(1, 1, 3), 0.7),

@@ -102,3 +102,29 @@ impl<'a> Ballot<'a> {
         self.product[b].total_cmp(&self.product[a]).then(a.cmp(&b))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arc::Dihedral;
+    use crate::vote::testing::{maps, store};
+
+    #[test]
+    fn sums_are_the_same_to_the_last_bit_in_any_order_of_the_maps() {
+        let log_probs = [-0.1, -1.0e6, -0.3, -700.0, -1.0e-3, -12.345, -0.2, -5.5];
+        let forwards: Vec<usize> = (0..8).collect();
+        let backwards: Vec<usize> = (0..8).rev().collect();
+        let weights = FormatWeights { icl: 0.7, e2e: 1.0 };
+        let [a, b] = [forwards, backwards].map(|order| {
+            let dihedrals: Vec<Dihedral> = order.iter().map(|&i| Dihedral::ALL[i]).collect();
+            let mut candidates = store(&[("1", &[50.0; 8])]);
+            candidates[0].log_probs = order.iter().map(|&i| log_probs[i]).collect();
+            Ballot::new(&candidates, &maps(&dihedrals), &weights).product[0].to_bits()
+        });
+        assert_eq!(a, b);
+        let term = |&l: &f32| f64::from(l) * f64::from(weights.icl);
+        let as_given: f64 = log_probs.iter().map(term).sum();
+        let reversed: f64 = log_probs.iter().rev().map(term).sum();
+        assert_ne!(as_given, reversed, "the case must be able to fail");
+    }
+}

@@ -119,6 +119,12 @@ mod tests {
         // If the rows give one of the two grids, it is the columns' turn, which may repeat it.
         let repeated = store(&[("11/22", &[60.0, 60.0, 10.0]), ("13/23", &[10.0, 10.0, 60.0])]);
         assert_eq!(votes(&repeated, &[Identity; 3]), [(0, 4.0), (1, 2.0)]);
+        let columns = store(&[
+            ("01/00", &[60.0, 10.0]), // also the smaller of the rows
+            ("10/11", &[10.0, 50.0]),
+            ("00/01", &[1.0, 1.0]), // the smaller of the columns
+        ]);
+        assert_eq!(votes(&columns, &maps), [(0, 2.0), (1, 2.0), (2, 2.0)]);
         // Three grids need no majority.
         let three = store(&[
             ("11", &[60.0, 1.0, 1.0]),
