@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::settings::{MachineArgs, cores};
 use super::values::show_bytes;
 use super::{BURN_VERSION, Global, Outcome, terminal};
-use crate::device::{self, DeviceChoice, DeviceError};
+use crate::device::{self, DeviceError, DeviceInfo};
 use crate::memory;
 use crate::public::{self, ResolveError};
 
@@ -53,18 +53,18 @@ fn finding(what: &str, says: String) -> Finding {
     Finding { what: what.to_owned(), says, problem: false }
 }
 
-/// The backends of this build, and what each finds on this machine.
+/// Every device of this build's backends, and what the other backends would need.
 fn devices() -> Vec<Finding> {
-    let of = |choice: DeviceChoice| {
-        let what = format!("device {choice}");
-        match device::open(choice) {
-            Ok(_) => finding(&what, "ready".to_owned()),
+    let of = |device: DeviceInfo| {
+        let what = format!("device {}", device.name);
+        match device.problem {
+            None => finding(&what, device.description),
             // A backend that was not built is a choice, not a problem.
-            Err(error @ DeviceError::NotBuilt { .. }) => finding(&what, error.to_string()),
-            Err(error) => Finding { problem: true, ..finding(&what, error.to_string()) },
+            Some(error @ DeviceError::NotBuilt { .. }) => finding(&what, error.to_string()),
+            Some(error) => Finding { problem: true, ..finding(&what, error.to_string()) },
         }
     };
-    [DeviceChoice::Cpu, DeviceChoice::Wgpu(None), DeviceChoice::Cuda(0)].map(of).into()
+    device::devices().into_iter().map(of).collect()
 }
 
 /// The base model, loaded on the device that is asked for.

@@ -19,7 +19,7 @@ use super::simd::multiversion;
 
 /// A read-only matrix inside a slice.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Mat<'a> {
+pub struct Mat<'a> {
     data: &'a [f32],
     rows: usize,
     columns: usize,
@@ -29,21 +29,28 @@ pub(crate) struct Mat<'a> {
 
 impl<'a> Mat<'a> {
     /// A row-major matrix that fills the slice.
-    pub(crate) fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
+    ///
+    /// # Panics
+    /// If the slice is shorter than the matrix.
+    pub fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
         Self::strided(data, rows, columns, columns)
     }
 
     /// A row-major matrix whose rows begin `row_stride` floats apart.
-    pub(crate) fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+    ///
+    /// # Panics
+    /// If the slice is shorter than the matrix.
+    pub fn strided(data: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
         assert!(
-            rows == 0 || (rows - 1) * row_stride + columns <= data.len(),
+            rows == 0
+                || ((rows - 1).saturating_mul(row_stride)).saturating_add(columns) <= data.len(),
             "matrix outside its slice"
         );
         Self { data, rows, columns, row_stride, column_stride: 1 }
     }
 
     /// The transposed matrix, without moving anything.
-    pub(crate) fn t(self) -> Self {
+    pub fn t(self) -> Self {
         Self {
             rows: self.columns,
             columns: self.rows,
@@ -93,7 +100,7 @@ const INNER: usize = 512;
 
 /// A right-hand side cut into panels.
 #[derive(Debug)]
-pub(crate) struct Packed {
+pub struct Packed {
     /// f32: `[panel][k][32]`. bf16: `[panel][k/2][32]`, each place the bits of two values.
     panels: Buffer,
     rows: usize,
@@ -103,7 +110,7 @@ pub(crate) struct Packed {
 
 impl Packed {
     /// Packs a matrix for products in the given precision, as far as the machine has it.
-    pub(crate) fn in_precision(b: Mat<'_>, precision: Precision) -> Self {
+    pub fn in_precision(b: Mat<'_>, precision: Precision) -> Self {
         let full = Self::new(b);
         if precision.on_this_machine() == Precision::F32 || full.columns == 0 {
             return full;
@@ -122,7 +129,7 @@ impl Packed {
     }
 
     /// Packs a matrix.
-    pub(crate) fn new(b: Mat<'_>) -> Self {
+    pub fn new(b: Mat<'_>) -> Self {
         let (k, n) = (b.rows, b.columns);
         let mut panels = Buffer::stale(n.div_ceil(PANEL) * k * PANEL);
         for (j, panel) in panels.chunks_exact_mut((k * PANEL).max(1)).enumerate() {
@@ -310,8 +317,11 @@ pub(crate) fn matmul(
     multiply(c, c_stride, into, alpha, a, &Packed::new(b));
 }
 
-/// The row-major product `a · b` written over `c`.
-pub(crate) fn product(c: &mut [f32], a: Mat<'_>, b: &Packed) {
+/// Writes the row-major product `a · b` over `c`, on the calling thread.
+///
+/// # Panics
+/// If the sizes do not fit.
+pub fn product(c: &mut [f32], a: Mat<'_>, b: &Packed) {
     multiply(c, b.columns, Into::Set, 1.0, a, b);
 }
 

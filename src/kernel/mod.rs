@@ -27,5 +27,5 @@ pub use block::{
 };
 pub use embed::{NO_ROW, Rows, TERMS, gather_sum, gather_sum_reference};
 pub use layout::{Layout, Position, ROPE_BASE, Sequence};
-pub use matmul::Precision;
+pub use matmul::{Mat, Packed, Precision, product};
 pub use op::{BlockParameters, fused_block};

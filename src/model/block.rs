@@ -1,12 +1,15 @@
 //! The transformer block in Burn operations, for every device.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
-use burn::tensor::{Bool, Int, Tensor, TensorData, activation};
+use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
 
 use crate::kernel::{BlockParameters, BlockShape, Layout, ROPE_BASE, fused_block};
 
 /// Runs a block: fused where the device has the fused operation, in Burn operations elsewhere.
+///
+/// `padded` is the layout for the latter; blocks of one pass share it.
 ///
 /// # Shapes
 /// - x: `[n_tokens, d_model]`
@@ -14,12 +17,15 @@ use crate::kernel::{BlockParameters, BlockShape, Layout, ROPE_BASE, fused_block}
 pub fn run_block(
     shape: &BlockShape,
     layout: &Arc<Layout>,
+    padded: &OnceCell<PaddedLayout>,
     parameters: &BlockParameters,
     lora: &Tensor<2>,
     x: Tensor<2>,
 ) -> Tensor<2> {
-    fused_block(shape, layout, parameters, lora, &x)
-        .unwrap_or_else(|| block_reference(shape, layout, parameters, lora, x))
+    fused_block(shape, layout, parameters, lora, &x).unwrap_or_else(|| {
+        let padded = padded.get_or_init(|| PaddedLayout::new(shape, layout, &x.device()));
+        block_reference(shape, padded, parameters, lora, x)
+    })
 }
 
 /// The block in Burn operations: sequences padded to equal lengths and masked. See [`crate::kernel`] for the
@@ -29,25 +35,24 @@ pub fn run_block(
 /// As [`run_block`].
 pub fn block_reference(
     shape: &BlockShape,
-    layout: &Layout,
+    layout: &PaddedLayout,
     parameters: &BlockParameters,
     lora: &Tensor<2>,
     x: Tensor<2>,
 ) -> Tensor<2> {
     let (d, n_heads) = (shape.d_model, shape.n_heads);
     let head_dim = d / n_heads;
-    let n = layout.n_tokens();
+    let [n, _] = x.dims();
     let linear = |i: usize, w: &Tensor<2>, x: Tensor<2>| lora_linear(shape, lora, i, w, x);
 
     let h = rms_norm(x.clone(), &parameters.input_norm);
     let qkv = linear(0, &parameters.qkv_proj, h);
     let part =
         |i: usize| qkv.clone().slice([0..n, i * d..(i + 1) * d]).reshape([n, n_heads, head_dim]);
-    let rotation = Rotation::new(layout, n_heads, head_dim, &x);
     let scale = parameters.q_scale.clone().reshape([1, n_heads, 1]) / (head_dim as f64).sqrt();
-    let q = rotation.apply(unit_rms(part(0))) * scale;
-    let k = rotation.apply(unit_rms(part(1)));
-    let attended = ragged_attention(layout, q, k, part(2)).reshape([n, d]);
+    let q = layout.rotate(unit_rms(part(0))) * scale;
+    let k = layout.rotate(unit_rms(part(1)));
+    let attended = layout.attend(q, k, part(2)).reshape([n, d]);
     let middle = x + linear(1, &parameters.o_proj, attended);
 
     let m = rms_norm(middle.clone(), &parameters.mlp_norm);
@@ -83,31 +88,71 @@ fn unit_rms(x: Tensor<3>) -> Tensor<3> {
     x / (mean_square + 1e-5).sqrt()
 }
 
-/// Cosines and sines for every token and head; heads and tokens that are not turned have angle 0.
-struct Rotation {
+/// A [`Layout`] as Burn operations need it, on a device: each token's angles, and the sequences padded to equal
+/// lengths.
+#[derive(Debug)]
+pub struct PaddedLayout {
+    /// Cosines and sines, `[n_tokens, n_heads, head_dim / 2]`; what is not turned has angle 0.
     cos: Tensor<3>,
     sin: Tensor<3>,
+    n_sequences: usize,
+    /// Tokens that ask, sequence by sequence, and their number in each.
+    queries: Tensor<1, Int>,
+    n_queries: usize,
+    /// Tokens that are read, likewise.
+    keys: Tensor<1, Int>,
+    n_keys: usize,
+    /// Which keys are padding, `[n_sequences, 1, 1, n_keys]`.
+    hidden: Tensor<4, Bool>,
+    /// Where each token stands in `queries`.
+    back: Tensor<1, Int>,
 }
 
-impl Rotation {
-    fn new(layout: &Layout, n_heads: usize, head_dim: usize, like: &Tensor<2>) -> Self {
-        let (half, quarter, n) = (head_dim / 2, head_dim / 4, layout.n_tokens());
-        let angle = |token: usize, head: usize, i: usize| match layout.positions[token] {
-            Some((row, column)) if head < n_heads / 2 => {
-                let place = if i < quarter { row } else { column };
-                f32::from(place) * ROPE_BASE.powf(-((i % quarter) as f32) / quarter as f32)
-            }
-            _ => 0.0,
+impl PaddedLayout {
+    /// Puts a layout on a device.
+    pub fn new(shape: &BlockShape, layout: &Layout, device: &Device) -> Self {
+        let (cos, sin) = angles(shape, layout, device);
+        let n_sequences = layout.sequences.len();
+        let most = |f: fn(&crate::kernel::Sequence) -> usize| {
+            layout.sequences.iter().map(f).max().unwrap_or(0)
         };
-        let angles: Vec<f32> = (0..n * n_heads * half)
-            .map(|i| angle(i / (n_heads * half), i / half % n_heads, i % half))
-            .collect();
-        let angles =
-            Tensor::<3>::from_data(TensorData::new(angles, [n, n_heads, half]), &like.device());
-        Self { cos: angles.clone().cos(), sin: angles.sin() }
+        let (n_queries, n_keys) = (most(|s| s.n_queries()), most(|s| s.n_keys()));
+        // Padding reads token 0; padded keys are masked and padded queries are never read back.
+        let mut queries = vec![0i32; n_sequences * n_queries];
+        let mut keys = vec![0i32; n_sequences * n_keys];
+        let mut hidden = vec![true; n_sequences * n_keys];
+        let mut back = vec![0i32; layout.n_tokens()];
+        for (i, sequence) in layout.sequences.iter().enumerate() {
+            for (j, token) in sequence.own.iter().flat_map(Clone::clone).enumerate() {
+                queries[i * n_queries + j] = token as i32;
+                back[token] = (i * n_queries + j) as i32;
+            }
+            let read = sequence.own.iter().chain(&sequence.context).flat_map(Clone::clone);
+            for (j, token) in read.enumerate() {
+                keys[i * n_keys + j] = token as i32;
+                hidden[i * n_keys + j] = false;
+            }
+        }
+        let ids = |ids: Vec<i32>| {
+            let len = ids.len();
+            Tensor::<1, Int>::from_data(TensorData::new(ids, [len]), device)
+        };
+        let hidden = TensorData::new(hidden, [n_sequences, 1, 1, n_keys]);
+        Self {
+            cos,
+            sin,
+            n_sequences,
+            queries: ids(queries),
+            n_queries,
+            keys: ids(keys),
+            n_keys,
+            hidden: Tensor::from_data(hidden, device),
+            back: ids(back),
+        }
     }
 
-    fn apply(&self, x: Tensor<3>) -> Tensor<3> {
+    /// Turns each head of each token by its angles.
+    fn rotate(&self, x: Tensor<3>) -> Tensor<3> {
         let [n, n_heads, head_dim] = x.dims();
         let half = head_dim / 2;
         let a = x.clone().slice([0..n, 0..n_heads, 0..half]);
@@ -116,57 +161,50 @@ impl Rotation {
         let turned = a.clone() * cos.clone() - b.clone() * sin.clone();
         Tensor::cat(vec![turned, a * sin + b * cos], 2)
     }
+
+    /// Attention within each sequence and from it to its context.
+    ///
+    /// # Shapes
+    /// - q, k, v: `[n_tokens, n_heads, head_dim]`; q already scaled
+    /// - returns: as q
+    fn attend(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
+        let [_, n_heads, head_dim] = q.dims();
+        let (n_sequences, n_queries, n_keys) = (self.n_sequences, self.n_queries, self.n_keys);
+        let gather = |x: Tensor<3>, ids: &Tensor<1, Int>, len: usize| {
+            x.select(0, ids.clone()).reshape([n_sequences, len, n_heads, head_dim]).swap_dims(1, 2)
+        };
+        let hidden = self.hidden.clone().expand([n_sequences, n_heads, n_queries, n_keys]);
+        let scores = gather(q, &self.queries, n_queries)
+            .matmul(gather(k, &self.keys, n_keys).swap_dims(2, 3))
+            .mask_fill(hidden, -1e9);
+        let out = activation::softmax(scores, 3).matmul(gather(v, &self.keys, n_keys));
+        out.swap_dims(1, 2)
+            .reshape([n_sequences * n_queries, n_heads, head_dim])
+            .select(0, self.back.clone())
+    }
 }
 
-/// Attention within each sequence and from it to its context.
-///
-/// # Shapes
-/// - q, k, v: `[n_tokens, n_heads, head_dim]`; q already scaled
-/// - returns: as q
-fn ragged_attention(layout: &Layout, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
-    let device = q.device();
-    let [n, n_heads, head_dim] = q.dims();
-    let n_sequences = layout.sequences.len();
-    let most = |f: fn(&crate::kernel::Sequence) -> usize| {
-        layout.sequences.iter().map(f).max().unwrap_or(0)
-    };
-    let (nq, nk) = (most(|s| s.n_queries()), most(|s| s.n_keys()));
-    // Padding reads token 0; padded keys are masked and padded queries are never read back.
-    let (mut query_ids, mut key_ids) = (vec![0i32; n_sequences * nq], vec![0i32; n_sequences * nk]);
-    let mut hidden = vec![true; n_sequences * nk];
-    let mut back = vec![0i32; n];
-    for (i, sequence) in layout.sequences.iter().enumerate() {
-        for (j, token) in sequence.own.iter().flat_map(Clone::clone).enumerate() {
-            query_ids[i * nq + j] = token as i32;
-            back[token] = (i * nq + j) as i32;
+/// Cosines and sines of the angles by which each head of each token is turned.
+fn angles(shape: &BlockShape, layout: &Layout, device: &Device) -> (Tensor<3>, Tensor<3>) {
+    let (n, n_heads) = (layout.n_tokens(), shape.n_heads);
+    let half = shape.d_model / n_heads / 2;
+    let quarter = half / 2;
+    let angle = |token: usize, head: usize, i: usize| match layout.positions[token] {
+        Some((row, column)) if head < n_heads / 2 => {
+            let place = if i < quarter { row } else { column };
+            f32::from(place) * ROPE_BASE.powf(-((i % quarter) as f32) / quarter as f32)
         }
-        let keys = sequence.own.iter().chain(&sequence.context).flat_map(Clone::clone);
-        for (j, token) in keys.enumerate() {
-            key_ids[i * nk + j] = token as i32;
-            hidden[i * nk + j] = false;
-        }
-    }
-    let ids = |ids: Vec<i32>| {
-        let len = ids.len();
-        Tensor::<1, Int>::from_data(TensorData::new(ids, [len]), &device)
+        _ => 0.0,
     };
-    let (query_ids, key_ids, back) = (ids(query_ids), ids(key_ids), ids(back));
-    let gather = |x: Tensor<3>, ids: &Tensor<1, Int>, len: usize| {
-        x.select(0, ids.clone()).reshape([n_sequences, len, n_heads, head_dim]).swap_dims(1, 2)
-    };
-    let mask =
-        Tensor::<4, Bool>::from_data(TensorData::new(hidden, [n_sequences, 1, 1, nk]), &device)
-            .expand([n_sequences, n_heads, nq, nk]);
-    let scores = gather(q, &query_ids, nq)
-        .matmul(gather(k, &key_ids, nk).swap_dims(2, 3))
-        .mask_fill(mask, -1e9);
-    let out = activation::softmax(scores, 3).matmul(gather(v, &key_ids, nk));
-    out.swap_dims(1, 2).reshape([n_sequences * nq, n_heads, head_dim]).select(0, back)
+    let angles: Vec<f32> = (0..n * n_heads * half)
+        .map(|i| angle(i / (n_heads * half), i / half % n_heads, i % half))
+        .collect();
+    let angles = Tensor::<3>::from_data(TensorData::new(angles, [n, n_heads, half]), device);
+    (angles.clone().cos(), angles.sin())
 }
 
 #[cfg(all(test, feature = "cpu"))]
 mod tests {
-    use burn::tensor::Device;
     use rand::Rng;
 
     use super::*;
@@ -242,7 +280,8 @@ mod tests {
             let y = if fused {
                 fused_block(&shape, &layout, &parameters, &lora, &x).expect("this is the CPU")
             } else {
-                block_reference(&shape, &layout, &parameters, &lora, x.clone())
+                let padded = PaddedLayout::new(&shape, &layout, &device);
+                block_reference(&shape, &padded, &parameters, &lora, x.clone())
             };
             let grads = (y.clone() * random(n, d, 1.0, seed + 10, &device)).sum().backward();
             let p = &parameters;

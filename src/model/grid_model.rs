@@ -1,5 +1,6 @@
 //! The grid transformer: aligned canvases in, a class for each query cell out.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -289,9 +290,10 @@ impl GridModel {
             ..self.config.block_shape(lora.map(|l| l.shape))
         };
         let none = Tensor::zeros([1, 1], &x.device());
+        let padded = OnceCell::new();
         for (i, block) in self.blocks.iter().enumerate() {
             let lora = lora.map_or(&none, |l| &l.blocks[i]);
-            x = run_block(&shape, &prepared.layout, block, lora, x);
+            x = run_block(&shape, &prepared.layout, &padded, block, lora, x);
         }
         let (start, len) = prepared.query_cells;
         let cells = x.slice([start..start + len, 0..self.config.d_model]);

@@ -10,7 +10,7 @@ mod grid_model;
 mod loss;
 mod optimizer;
 
-pub use block::{block_reference, run_block};
+pub use block::{PaddedLayout, block_reference, run_block};
 pub use canvas::{
     Batch, Canvas, Conditioning, FrameCode, MASK, N_EMBED_ROWS, N_FRAME_ROWS, N_FRAME_TOKENS, PAD,
     UNKNOWN,

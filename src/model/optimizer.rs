@@ -145,10 +145,13 @@ pub fn clip_factor(gradients: &[Tensor<2>], most: f64) -> f64 {
     if most <= 0.0 {
         return 1.0;
     }
-    let square: f64 = gradients
-        .iter()
-        .map(|g| f64::from(g.clone().powi_scalar(2).sum().into_scalar::<f32>()))
-        .sum();
+    // One transfer from the device for all of them.
+    let squares: Vec<_> = gradients.iter().map(|g| g.clone().powi_scalar(2).sum()).collect();
+    let square: f64 = if squares.is_empty() {
+        0.0
+    } else {
+        Tensor::cat(squares, 0).into_data().iter::<f64>().sum()
+    };
     let norm = square.sqrt();
     // A norm that is not a number is left alone: the caller's check of the loss reports it.
     if norm > most { most / norm } else { 1.0 }

@@ -1,5 +1,6 @@
 //! The program as its users meet it.
 
+mod architecture;
 mod bad_input;
 mod commands;
 mod common;
