@@ -210,8 +210,8 @@ mod tests {
     #[test]
     fn every_example_fits_and_is_what_its_rule_makes_of_the_input() {
         for family in families() {
-            for (max_side, least) in [(12, 0), (16, 18), (30, 18)] {
-                let rules = (0..20).filter_map(|i| {
+            for (max_side, least) in [(12, 0), (16, 11), (30, 11)] {
+                let rules = (0..12).filter_map(|i| {
                     let mut rng = rng(family, i);
                     (0..ATTEMPTS).find_map(|_| {
                         let rule = sample_rule(family, &mut rng, max_side)?;
@@ -236,7 +236,7 @@ mod tests {
                     }
                     assert!(examples.windows(2).any(|e| e[0].output != e[1].output));
                 }
-                assert!(n >= least, "{}: only {n} of 20 rules at {max_side}", family.name);
+                assert!(n >= least, "{}: only {n} of 12 rules at {max_side}", family.name);
             }
         }
     }
@@ -256,8 +256,9 @@ mod tests {
     fn every_family_has_many_tasks_and_repeats_them_exactly() {
         for family in families() {
             let draw = |i| sample_pairs(family, &mut rng(family, i), 4, 16);
-            let distinct: HashSet<_> = (0..200).filter_map(draw).collect();
-            assert!(distinct.len() >= 190, "{}: {} of 200", family.name, distinct.len());
+            let n = if cfg!(debug_assertions) { 40 } else { 200 };
+            let distinct: HashSet<_> = (0..n).filter_map(draw).collect();
+            assert!(20 * distinct.len() >= 19 * n as usize, "{}: {n}", family.name);
             assert_eq!(draw(3), draw(3), "{}", family.name);
         }
     }

@@ -7,3 +7,4 @@ mod common;
 mod data;
 mod resume;
 mod shards;
+mod synth;
