@@ -134,7 +134,10 @@ fn layout() -> Layout {
         .collect();
     let len = cells + tokens;
     let sequences = (0..n)
-        .map(|i| Sequence { own: vec![i * len..(i + 1) * len], context: Vec::new() })
+        .map(|i| Sequence {
+            own: std::iter::once(i * len..(i + 1) * len).collect(),
+            context: Vec::new(),
+        })
         .collect();
     Layout { positions, sequences }
 }
