@@ -3,7 +3,7 @@
 //! Burn's autodiff on the CPU takes attention, norms and activations apart into primitive operations and
 //! keeps every intermediate. Here one transformer block is one operation: it works on a flat buffer of tokens
 //! (`[n_tokens, d_model]`, ragged sequences side by side, so nothing is padded or masked), keeps what the
-//! backward pass cannot cheaply recompute, and runs its matrix products through the `gemm` crate.
+//! backward pass cannot cheaply recompute, and multiplies matrices at the speed of the multiply-add units.
 //!
 //! Each operation has a Burn formulation in [`crate::model`], used on every other device and as the oracle in
 //! the tests. Work is cut into pieces whose number does not depend on the threads, and sums across pieces are
