@@ -2,7 +2,8 @@
 # Everything that must hold before a change lands: format, lints, documentation, tests, the GPU backends.
 #
 #   scripts/check.sh --quick   without the GPU backends: a minute or two after a small change
-#   scripts/check.sh           all of it; the GPU backends cost as much again, most of it their first build
+#   scripts/check.sh           what CI runs: also types and lints of the GPU backends
+#   scripts/check.sh --all     also a fit on wgpu, compared with the CPU; on software Vulkan that takes many minutes
 #
 # Each stage prints what it cost. The GPU stages get what is left of MINUTES (55); what does not end in time is
 # named at the end and does not fail the check, for a slow machine says nothing about the code. Without a
@@ -10,12 +11,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-quick=false
+types=true wgpu=false
 case "${1-}" in
     "") ;;
-    --quick) quick=true ;;
+    --quick) types=false ;;
+    --all) wgpu=true ;;
     *)
-        sed -n '2,9s/^# \{0,1\}//p' "$0" >&2
+        sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
         exit 2
         ;;
 esac
@@ -55,15 +57,17 @@ stage "lints" cargo clippy --release --locked --all-targets -- -D warnings
 stage "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
 stage "tests" test_release
 
-if ! $quick; then
-    # The profile builds fast, and runs fast enough for a model of toy size.
-    stage_in_time "wgpu agrees with the CPU" \
-        env XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}" \
-        cargo test --profile gpu-check --locked --features wgpu --test gpu
+if $types; then
     # The CUDA runtime's build script downloads LLVM, except where only documentation or types are asked for.
     stage_in_time "the GPU features' types and lints" \
         env DOCS_RS=1 \
         cargo clippy --release --locked --features wgpu,cuda --all-targets -- -D warnings
+fi
+if $wgpu; then
+    # The profile builds fast, and runs fast enough for a model of toy size.
+    stage_in_time "wgpu agrees with the CPU" \
+        env XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}" \
+        cargo test --profile gpu-check --locked --features wgpu --test gpu
 fi
 
 echo "== the tests again, in short"
