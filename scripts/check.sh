@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Everything that must hold before a change lands: format, lints, documentation, tests, the GPU backends.
 #
-#   scripts/check.sh --quick   without the GPU backends: a minute or two after a small change
-#   scripts/check.sh           what CI runs: also types and lints of the GPU backends
-#   scripts/check.sh --all     also a fit on wgpu, compared with the CPU; on software Vulkan that takes many minutes
+#   scripts/check.sh           what CI runs: everything for the CPU
+#   scripts/check.sh --gpu     also the GPU features: types and lints of both, and a fit on wgpu compared with the
+#                              CPU; on software Vulkan that takes many minutes
 #
 # Each stage prints what it cost. The GPU stages get what is left of MINUTES (55); what does not end in time is
 # named at the end and does not fail the check, for a slow machine says nothing about the code. Without a
@@ -11,11 +11,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-types=true wgpu=false
+gpu=false
 case "${1-}" in
     "") ;;
-    --quick) types=false ;;
-    --all) wgpu=true ;;
+    --gpu) gpu=true ;;
     *)
         sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
         exit 2
@@ -57,13 +56,11 @@ stage "lints" cargo clippy --release --locked --all-targets -- -D warnings
 stage "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --no-deps
 stage "tests" test_release
 
-if $types; then
+if $gpu; then
     # The CUDA runtime's build script downloads LLVM, except where only documentation or types are asked for.
     stage_in_time "the GPU features' types and lints" \
         env DOCS_RS=1 \
         cargo clippy --release --locked --features wgpu,cuda --all-targets -- -D warnings
-fi
-if $wgpu; then
     # The profile builds fast, and runs fast enough for a model of toy size.
     stage_in_time "wgpu agrees with the CPU" \
         env XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}" \
