@@ -172,11 +172,7 @@ impl Rule {
         fault: impl Fn(&[Shown]) -> Option<Fault>,
     ) -> Option<Vec<Example>> {
         let mut shown: Vec<Shown> = Vec::with_capacity(n);
-        for n_drawn in 0..40 + 12 * n {
-            // A rule that hardly ever gives an example (here: no room, no effect) is not worth the search.
-            if n_drawn > 12 * (shown.len() + 1) && shown.len() + 1 < n {
-                return None;
-            }
+        for _ in 0..40 + 12 * n {
             if shown.len() == n {
                 let dull = n > 1 && shown.windows(2).all(same_output);
                 let index = match fault(&shown).or(dull.then_some(Fault::Whole)) {
