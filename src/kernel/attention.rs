@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::buffer::Buffer;
 use super::layout::{Layout, Sequence};
 use super::matmul::{Into, Mat, Packed, matmul, multiply};
-use super::rows::{dot_rows, softmax_backward_rows, softmax_rows};
+use super::rows::{add_assign, dot_rows, softmax_backward_rows, softmax_rows};
 
 /// Query rows per block: 64 rows of 900 scores are 230 KB, within a second-level cache.
 const BLOCK: usize = 64;
@@ -214,18 +214,24 @@ pub(crate) fn attention_backward(
             (dscale, context)
         })
         .collect();
-    for ((sequence, head), (ds, context)) in units(layout, heads.n_heads).into_iter().zip(shares) {
-        dscale[head] += ds;
-        let (from_k, from_v) = context.split_at(context.len() / 2);
-        let rows = sequence.context.iter().flat_map(Clone::clone);
-        for (i, row) in rows.enumerate() {
-            let at = row * 3 * d + head * hd;
-            for j in 0..hd {
-                dqkv[at + d + j] += from_k[i * hd + j];
-                dqkv[at + 2 * d + j] += from_v[i * hd + j];
+    // The units of one head lie `n_heads` apart and write to columns of their own.
+    dscale.par_iter_mut().enumerate().for_each(|(head, dscale)| {
+        let of_head = shares.iter().skip(head).step_by(heads.n_heads);
+        for (sequence, (ds, context)) in layout.sequences.iter().zip(of_head) {
+            *dscale += ds;
+            let (from_k, from_v) = context.split_at(context.len() / 2);
+            let rows = sequence.context.iter().flat_map(Clone::clone);
+            let from = from_k.chunks_exact(hd).zip(from_v.chunks_exact(hd));
+            for (row, (from_k, from_v)) in rows.zip(from) {
+                let at = row * 3 * d + head * hd;
+                // SAFETY: this head's columns of keys and values, which no other head's thread touches.
+                unsafe {
+                    add_assign(target.row(at + d, hd), from_k);
+                    add_assign(target.row(at + 2 * d, hd), from_v);
+                }
             }
         }
-    }
+    });
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {

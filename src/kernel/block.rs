@@ -439,12 +439,11 @@ fn sum_chunks(chunks: &[f32], width: usize) -> Vec<f32> {
 fn dense_gradients(shape: &BlockShape, pairs: &[(&[f32], &[f32]); 4], n: usize) -> Vec<Vec<f32>> {
     shape
         .linears()
-        .into_iter()
+        .into_par_iter()
         .zip(pairs)
         .map(|((rows, columns), (input, gradient))| {
             let mut dw = vec![0.0; rows * columns];
-            let gradient = Mat::new(gradient, n, columns);
-            let gradient = Packed::in_precision(gradient, shape.precision);
+            let gradient = Packed::in_parallel(Mat::new(gradient, n, columns), shape.precision);
             // 64 rows of weights a piece: enough pieces for a few threads, wide enough for the product.
             dw.par_chunks_mut(64 * columns).enumerate().for_each(|(i, dw)| {
                 let piece = dw.len() / columns;

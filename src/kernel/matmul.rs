@@ -12,9 +12,10 @@
 //! These shapes (128 to 512 wide, a head of 32) are too small for a general library, which packs both sides anew
 //! in every call.
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::buffer::Buffer;
+use super::buffer::{Buffer, as_floats};
 use super::simd::multiversion;
 
 /// A read-only matrix inside a slice.
@@ -111,38 +112,72 @@ pub struct Packed {
 impl Packed {
     /// Packs a matrix for products in the given precision, as far as the machine has it.
     pub fn in_precision(b: Mat<'_>, precision: Precision) -> Self {
-        let full = Self::new(b);
-        if precision.on_this_machine() == Precision::F32 || full.columns == 0 {
-            return full;
+        let mut packed = Self::unfilled(b, precision);
+        let len = packed.panel_len();
+        for (j, panel) in packed.panels.bits_mut().chunks_exact_mut(len).enumerate() {
+            pack_panel(b, packed.precision, j * PANEL, panel);
         }
-        let pairs = full.rows.div_ceil(2);
-        let n_panels = full.columns.div_ceil(PANEL);
-        let mut panels = Buffer::stale(n_panels * pairs * PANEL);
-        for (to, from) in panels
-            .bits_mut()
-            .chunks_exact_mut((pairs * PANEL).max(1))
-            .zip(full.panels.chunks_exact((full.rows * PANEL).max(1)))
-        {
-            pair_rows(from, PANEL, PANEL, to);
-        }
-        Self { panels, precision: Precision::Bf16, ..full }
+        packed
     }
 
-    /// Packs a matrix.
+    /// [`Packed::in_precision`] on all threads, for a right-hand side with many rows.
+    pub(crate) fn in_parallel(b: Mat<'_>, precision: Precision) -> Self {
+        let mut packed = Self::unfilled(b, precision);
+        let (len, precision) = (packed.panel_len(), packed.precision);
+        packed
+            .panels
+            .bits_mut()
+            .par_chunks_exact_mut(len)
+            .enumerate()
+            .for_each(|(j, panel)| pack_panel(b, precision, j * PANEL, panel));
+        packed
+    }
+
+    /// Packs a matrix of 32-bit floats.
     pub fn new(b: Mat<'_>) -> Self {
-        let (k, n) = (b.rows, b.columns);
-        let mut panels = Buffer::stale(n.div_ceil(PANEL) * k * PANEL);
-        for (j, panel) in panels.chunks_exact_mut((k * PANEL).max(1)).enumerate() {
-            let first = j * PANEL;
-            let width = PANEL.min(n - first);
-            if b.column_stride == 1 {
-                pack_rows(&b.data[first..], b.row_stride, width, panel);
-            } else {
-                assert_eq!(b.row_stride, 1, "a matrix is contiguous along one axis");
-                pack_columns(&b.data[first * b.column_stride..], b.column_stride, width, panel);
-            }
+        Self::in_precision(b, Precision::F32)
+    }
+
+    fn unfilled(b: Mat<'_>, precision: Precision) -> Self {
+        let (rows, columns) = (b.rows, b.columns);
+        let precision = precision.on_this_machine();
+        let mut packed = Self { panels: Buffer::stale(0), rows, columns, precision };
+        packed.panels = Buffer::stale(columns.div_ceil(PANEL) * rows.min(1) * packed.panel_len());
+        packed
+    }
+
+    /// Words of a panel, at least 1.
+    fn panel_len(&self) -> usize {
+        let rows = match self.precision {
+            Precision::F32 => self.rows,
+            Precision::Bf16 => self.rows.div_ceil(2),
+        };
+        (rows * PANEL).max(1)
+    }
+}
+
+/// Fills the panel of the columns from `first` on.
+fn pack_panel(b: Mat<'_>, precision: Precision, first: usize, panel: &mut [u32]) {
+    let width = PANEL.min(b.columns - first);
+    let full = |panel: &mut [f32]| {
+        if b.column_stride == 1 {
+            pack_rows(&b.data[first..], b.row_stride, width, panel);
+        } else {
+            assert_eq!(b.row_stride, 1, "a matrix is contiguous along one axis");
+            pack_columns(&b.data[first * b.column_stride..], b.column_stride, width, panel);
         }
-        Self { panels, rows: k, columns: n, precision: Precision::F32 }
+    };
+    match precision {
+        Precision::F32 => full(as_floats(panel)),
+        Precision::Bf16 if b.column_stride == 1 && width == PANEL => {
+            let end = (b.rows - 1) * b.row_stride + first + PANEL;
+            pair_rows(&b.data[first..end], b.row_stride, PANEL, panel);
+        }
+        Precision::Bf16 => {
+            let mut floats = Buffer::stale(b.rows * PANEL);
+            full(&mut floats);
+            pair_rows(&floats, PANEL, PANEL, panel);
+        }
     }
 }
 

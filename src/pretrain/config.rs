@@ -51,9 +51,13 @@ pub struct EpisodeConfig {
     pub e2e_share: f64,
     /// Fewest and most pairs of an episode.
     pub pairs: [usize; 2],
-    /// Pairs whose canvas has more cells are not drawn.
+    /// Pairs whose canvas has more cells are not drawn at the beginning of the run.
+    pub first_max_cells: usize,
+    /// Pairs whose canvas has more cells are not drawn at the end of the run.
     pub max_cells: usize,
-    /// Largest side of a generated task's grids.
+    /// Share of the run over which the limit grows, by the same factor in equal times.
+    pub growth: f64,
+    /// Largest side of a generated task's grids; never more than the side of a square of the limit then in force.
     pub synth_max_side: usize,
     /// Share of episodes whose output shapes are not told.
     pub untold: f64,
@@ -63,6 +67,17 @@ pub struct EpisodeConfig {
     pub keep_zero: f64,
     /// Canvas cells in a step, context and queries together; episodes are added until it is reached.
     pub cells_per_step: usize,
+}
+
+impl EpisodeConfig {
+    /// Largest canvas, in cells, when `share` of the run is done: small grids first, because they teach the
+    /// rules at a fraction of the cost.
+    pub fn max_cells_at(&self, share: f64) -> usize {
+        let (first, last) =
+            (self.first_max_cells.min(self.max_cells) as f64, self.max_cells as f64);
+        let grown = if self.growth > 0.0 { (share / self.growth).clamp(0.0, 1.0) } else { 1.0 };
+        (first * (last / first).powf(grown)).round() as usize
+    }
 }
 
 /// How weights move.

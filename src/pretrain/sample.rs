@@ -95,8 +95,9 @@ impl Drawn {
 pub struct Sampler<'a> {
     config: &'a PretrainConfig,
     corpus: &'a Corpus,
-    /// Tasks with enough small pairs, as positions in `corpus.train`.
-    usable: Vec<usize>,
+    /// Tasks with enough pairs within the last size limit: position in `corpus.train`, and the smallest limit
+    /// that lets in enough of them.
+    usable: Vec<(usize, usize)>,
 }
 
 impl<'a> Sampler<'a> {
@@ -105,42 +106,48 @@ impl<'a> Sampler<'a> {
     /// # Errors
     /// [`PretrainError::NoData`] if no task has enough pairs within the size limit and the generators are off.
     pub fn new(corpus: &'a Corpus, config: &'a PretrainConfig) -> Result<Self, PretrainError> {
-        let usable = (0..corpus.train.len()).filter(|&i| is_usable(&corpus.train[i], config));
-        let usable: Vec<usize> = usable.collect();
+        let usable: Vec<(usize, usize)> = (0..corpus.train.len())
+            .filter_map(|i| Some((i, least_limit(&corpus.train[i], config.episode.pairs[0])?)))
+            .filter(|&(_, limit)| limit <= config.episode.max_cells)
+            .collect();
         if usable.is_empty() && (config.data.synth <= 0.0 || config.data.collected > 0.0) {
             return Err(PretrainError::NoData { max_cells: config.episode.max_cells });
         }
         Ok(Self { config, corpus, usable })
     }
 
-    /// The batch of a step.
-    pub fn batch(&self, step: usize) -> Encoded {
+    /// The batch of a step, when `share` of the run is done.
+    pub fn batch(&self, step: usize, share: f64) -> Encoded {
+        let max_cells = self.config.episode.max_cells_at(share);
         let mut encoded = Encoded::default();
         let mut index = 0;
         while encoded.batch.n_cells() < self.config.episode.cells_per_step {
             let stage = format!("step-{step}");
-            self.draw(&mut stream(self.config.seed, "pretrain", &stage, index))
+            self.draw(max_cells, &mut stream(self.config.seed, "pretrain", &stage, index))
                 .encode(&mut encoded);
             index += 1;
         }
         encoded
     }
 
-    fn draw(&self, rng: &mut ChaCha8Rng) -> Drawn {
+    fn draw(&self, max_cells: usize, rng: &mut ChaCha8Rng) -> Drawn {
         let (data, episode) = (&self.config.data, &self.config.episode);
         let synth = rng.random::<f64>() * (data.synth + data.collected) < data.synth;
-        if synth {
+        // The limit of the run's beginning may let in no collected task yet; then the smallest are taken.
+        let limit = self.usable.iter().map(|u| u.1).min().unwrap_or(0).max(max_cells);
+        let usable = || self.usable.iter().filter(|u| u.1 <= limit).map(|u| u.0);
+        let row = if synth { None } else { usable().choose(rng) };
+        let Some(row) = row else {
             let config = synth::StreamConfig {
                 seed: self.config.seed,
-                max_side: episode.synth_max_side,
+                max_side: max_cells.isqrt().min(episode.synth_max_side).max(synth::MIN_STREAM_SIDE),
                 n_examples: (episode.pairs[0], episode.pairs[1]),
                 ..synth::StreamConfig::default()
             };
             let pairs = synth::sample_at(config, rng.random()).examples;
             return icl_episode(pairs, self.config, rng);
-        }
-        let row = self.usable[rng.random_range(0..self.usable.len())];
-        let pairs = draw_pairs(&self.corpus.train[row], self.config, rng);
+        };
+        let pairs = draw_pairs(&self.corpus.train[row], limit, self.config, rng);
         if rng.random::<f64>() < episode.e2e_share {
             e2e_episode(pairs, row, self.config, rng)
         } else {
@@ -150,12 +157,16 @@ impl<'a> Sampler<'a> {
 
     /// The same in-context episodes of the held-out tasks at every call, as batches.
     pub fn held_out(&self) -> Vec<Encoded> {
-        let sources = self.corpus.held_out.iter().filter(|s| is_usable(s, self.config));
+        let max_cells = self.config.episode.max_cells;
+        let usable = |s: &Source| {
+            least_limit(s, self.config.episode.pairs[0]).is_some_and(|l| l <= max_cells)
+        };
+        let sources = self.corpus.held_out.iter().filter(|s| usable(s));
         let mut batches = vec![Encoded::default()];
         for source in sources {
             for index in 0..4 {
                 let mut rng = stream(self.config.seed, &source.id, "held-out", index);
-                let pairs = draw_pairs(source, self.config, &mut rng);
+                let pairs = draw_pairs(source, max_cells, self.config, &mut rng);
                 let drawn = Drawn { told: true, ..icl_episode(pairs, self.config, &mut rng) };
                 if batches
                     .last()
@@ -170,22 +181,29 @@ impl<'a> Sampler<'a> {
     }
 }
 
-fn fits(pair: &Example, max_cells: usize) -> bool {
+fn canvas_cells(pair: &Example) -> usize {
     let (h, w) = canvas_of(std::slice::from_ref(pair));
-    h * w <= max_cells
+    h * w
 }
 
-fn is_usable(source: &Source, config: &PretrainConfig) -> bool {
-    let all = source.own.iter().chain(&source.generated);
-    all.filter(|p| fits(p, config.episode.max_cells)).take(config.episode.pairs[0]).count()
-        == config.episode.pairs[0]
+/// The smallest size limit under which `n` pairs of the task can be drawn; `None` if it has fewer.
+fn least_limit(source: &Source, n: usize) -> Option<usize> {
+    let mut cells: Vec<usize> =
+        source.own.iter().chain(&source.generated).map(canvas_cells).collect();
+    cells.sort_unstable();
+    cells.get(n.max(1) - 1).copied()
 }
 
 /// Draws different pairs of a task, within the size limit.
-fn draw_pairs(source: &Source, config: &PretrainConfig, rng: &mut ChaCha8Rng) -> Vec<Example> {
+fn draw_pairs(
+    source: &Source,
+    max_cells: usize,
+    config: &PretrainConfig,
+    rng: &mut ChaCha8Rng,
+) -> Vec<Example> {
     let episode = &config.episode;
     let n = rng.random_range(episode.pairs[0]..=episode.pairs[1]);
-    let small = |p: &&Example| fits(p, episode.max_cells);
+    let small = |p: &&Example| canvas_cells(p) <= max_cells;
     let n_own = (0..n).filter(|_| rng.random::<f64>() < config.data.own_pairs).count();
     let mut own: Vec<&Example> = source.own.iter().filter(small).collect();
     own.shuffle(rng);

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
+use rayon::prelude::*;
 
 use super::state::TrainState;
 use super::{Corpus, PretrainConfig, PretrainError, Sampler, Until};
@@ -222,7 +223,7 @@ impl<'a> Trainer<'a> {
     /// [`PretrainError::Diverged`] if the loss is no longer finite.
     pub fn train_step(&mut self, until: Until) -> Result<Progress, PretrainError> {
         let started = Instant::now();
-        let encoded = self.sampler.batch(self.step);
+        let encoded = self.sampler.batch(self.step, self.share(until));
         let values: Vec<Tensor<2>> = self
             .trained
             .iter()
@@ -272,7 +273,8 @@ impl<'a> Trainer<'a> {
             .filter_map(|(_, g)| g.clone())
             .collect();
         let clip = clip_factor(&others, o.clip_norm);
-        for (t, gradient) in self.trained.iter_mut().zip(gradients) {
+        // The tensors are small: one thread each, side by side.
+        self.trained.par_iter_mut().zip(gradients).for_each(|(t, gradient)| {
             if let Some(g) = gradient {
                 t.value = match kind(&t.name) {
                     Kind::Matrix => muon(self.config).step(
@@ -293,7 +295,7 @@ impl<'a> Trainer<'a> {
             // Early on the average follows closely, so that it is not held back by the random start.
             let keep = o.ema.min((self.step + 1) as f64 / (self.step + 10) as f64);
             t.average = t.average.clone() * keep + t.value.clone() * (1.0 - keep);
-        }
+        });
     }
 }
 
