@@ -13,6 +13,7 @@ pub mod rng;
 pub mod arc;
 pub mod synth;
 pub mod public;
+pub mod contamination;
 pub mod dataset;
 pub mod candidate;
 pub mod vote;

@@ -72,8 +72,11 @@ fn model(machine: &MachineArgs) -> Finding {
     match machine.load_engine() {
         Ok(engine) => {
             let info = engine.info();
+            let trained = engine
+                .training_pairs()
+                .map_or("unknown".to_owned(), |pairs| format!("{}", pairs.hashes().len()));
             let says = format!(
-                "{} ({} weights, sha256 {:.12}) on {}",
+                "{} ({} weights, {trained} training pairs, sha256 {:.12}) on {}",
                 info.name, info.parameters, info.sha256, info.device
             );
             finding("model", says)

@@ -138,7 +138,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
 fn save(trainer: &Trainer<'_>, state: &Path, out: &Path) -> anyhow::Result<()> {
     trainer.save(state)?;
     let model = out.join("model.safetensors");
-    let bytes = trainer.averaged().to_weights().to_bytes(StoredDtype::F16);
+    let bytes = trainer.weights().to_bytes(StoredDtype::F16);
     write_atomically(&model, &bytes).with_context(|| format!("writing {}", model.display()))
 }
 

@@ -12,6 +12,7 @@ use super::{Global, Outcome};
 use crate::arc::{self, Dataset};
 use crate::evaluate::{Candidates, Score, Shares, TaskScore, score_tasks};
 use crate::memory;
+use crate::run::read_run;
 
 /// Arguments of `score`.
 #[derive(Debug, clap::Args)]
@@ -36,7 +37,8 @@ pub struct Args {
     submission: PathBuf,
     #[command(flatten)]
     truth: Tasks,
-    /// Ranked candidates for the oracle: JSON, by task id a list of grids for each test.
+    /// Ranked candidates for the oracle: JSON, by task id a list of grids for each test [default: those in the
+    /// run directory].
     #[arg(long, value_name = "FILE")]
     candidates: Option<PathBuf>,
     /// Leave out the tasks that the submission has no entry for.
@@ -67,7 +69,11 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
         truth.tasks.retain(|task| submission.tasks.contains_key(&task.id));
     }
     check_answers(&truth, &file)?;
-    let candidates = args.candidates.as_deref().map(read_candidates).transpose()?;
+    let candidates = match &args.candidates {
+        Some(file) => Some(read_candidates(file)?),
+        None if args.submission.is_dir() => Some(candidates_of(&args.submission)?),
+        None => None,
+    };
     let tasks = score_tasks(&truth, &submission, candidates.as_ref());
     let score = Score::of(&tasks);
     let failed = truth.failed.len() + notes.len();
@@ -108,6 +114,12 @@ fn read_candidates(path: &Path) -> anyhow::Result<Candidates> {
     let file = std::fs::File::open(path).with_context(|| path.display().to_string())?;
     serde_json::from_reader(std::io::BufReader::new(file))
         .with_context(|| format!("{}: no candidates by task and test", path.display()))
+}
+
+/// The candidates in a run's records.
+fn candidates_of(run: &Path) -> anyhow::Result<Candidates> {
+    let records = read_run(run)?.records;
+    Ok(records.iter().map(|(id, record)| (id.clone(), record.candidate_grids())).collect())
 }
 
 /// The score as one object, the usual shares on top.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{bail, ensure};
 use clap::value_parser;
+use rayon::prelude::*;
 
 use super::input::Tasks;
 use super::progress::Board;
@@ -15,7 +16,7 @@ use super::summary::{Ended, Summary};
 use super::values::{bytes, duration};
 use super::{Global, Outcome, interrupt, terminal};
 use crate::arc::Dataset;
-use crate::engine::ModelInfo;
+use crate::engine::{Engine, ModelInfo};
 use crate::pipeline::Replay;
 use crate::public;
 use crate::recipe::Recipe;
@@ -118,11 +119,15 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
         replay: earlier.map(|earlier| Arc::new(earlier.replays)),
         keep_adapters: !args.no_adapters,
     };
-    let circumstances = circumstances(&plan);
+    let trained_on = trained_on(plan.engine.as_ref(), &dataset);
+    let circumstances = circumstances(&plan, trained_on.clone());
     let fallback = fallbacks(&dataset.tasks);
     let mut directory = RunDirectory::open(&path, &identity, &circumstances, fallback)?;
     if !global.json {
         eprintln!("{}", heading(&identity, &dataset, &path));
+    }
+    if let Some(warning) = contamination(trained_on.as_deref(), dataset.tasks.len()) {
+        eprintln!("{warning}");
     }
     let mut board = Board::new(&dataset, directory.records().values(), global.verbose > 0);
     let ending = execute(&mut directory, &dataset.tasks, &plan, &mut |progress| {
@@ -134,6 +139,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
         seconds: began.elapsed().as_secs_f64(),
         unreached: ending.unreached.len(),
         interrupted: ending.interrupted,
+        trained_on,
     };
     let summary = Summary::of(&dataset, directory.records(), &ended);
     report(&summary, &directory, &dataset, global, ending.interrupted)
@@ -304,7 +310,7 @@ fn default_path(identity: &Identity) -> PathBuf {
     Path::new("runs").join(name)
 }
 
-fn circumstances(plan: &Plan) -> Circumstances {
+fn circumstances(plan: &Plan, trained_on: Option<Vec<String>>) -> Circumstances {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     Circumstances {
         command: std::env::args().collect(),
@@ -313,6 +319,33 @@ fn circumstances(plan: &Plan) -> Circumstances {
         jobs: plan.schedule.jobs,
         threads: plan.threads,
         began: now.map_or(0, |time| time.as_secs()),
+        trained_on,
+    }
+}
+
+/// Ids of the tasks of which the model was trained on a pair; `None` if the model does not say.
+fn trained_on(engine: &dyn Engine, dataset: &Dataset) -> Option<Vec<String>> {
+    let pairs = engine.training_pairs()?;
+    let known = dataset.tasks.par_iter().filter(|task| pairs.know(task));
+    Some(known.map(|task| task.id.clone()).collect())
+}
+
+/// What to tell about tasks that the model was trained on.
+fn contamination(trained_on: Option<&[String]>, n_tasks: usize) -> Option<String> {
+    /// Ids that are named.
+    const NAMED: usize = 5;
+    match trained_on {
+        None => Some("note: the model does not say what it was trained on".to_owned()),
+        Some([]) => None,
+        Some(ids) => {
+            let more = if ids.len() > NAMED { ", …" } else { "" };
+            Some(format!(
+                "warning: the model was trained on pairs of {} of these {n_tasks} tasks ({}{more}); their score \
+                 says nothing about new tasks",
+                ids.len(),
+                ids[..ids.len().min(NAMED)].join(", ")
+            ))
+        }
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) struct Summary {
     /// Tasks without a record.
     unreached: usize,
     interrupted: bool,
+    /// Tasks of which the model was trained on a pair, if it says.
+    trained_on: Option<Vec<String>>,
 }
 
 /// How a run ended, besides its records.
@@ -33,6 +35,8 @@ pub(super) struct Ended {
     pub unreached: usize,
     /// Whether the user interrupted it.
     pub interrupted: bool,
+    /// Tasks of which the model was trained on a pair, if it says.
+    pub trained_on: Option<Vec<String>>,
 }
 
 impl Summary {
@@ -66,6 +70,7 @@ impl Summary {
             failures: inside.chain(unreadable).collect(),
             unreached: ended.unreached,
             interrupted: ended.interrupted,
+            trained_on: ended.trained_on.clone(),
         }
     }
 
@@ -99,6 +104,9 @@ impl Summary {
             line += &format!(", {} not reached", self.unreached);
         }
         line += &format!(", {}", show_seconds(self.seconds));
+        if let Some(ids) = self.trained_on.as_ref().filter(|ids| !ids.is_empty()) {
+            line += &format!(", {} known from training", ids.len());
+        }
         if let Some(bytes) = memory::peak_bytes() {
             line += &format!(", peak memory {}", show_bytes(bytes));
         }
@@ -130,6 +138,7 @@ impl Summary {
             "failures": failures,
             "unreached": self.unreached,
             "interrupted": self.interrupted,
+            "trained_on": self.trained_on,
             "submission": submission,
             "run": run,
         })

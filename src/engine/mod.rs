@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::adapter::{FitConfig, LoraConfig};
 use crate::arc::{Task, View};
 use crate::candidate::CellMap;
+use crate::contamination::TrainingPairs;
 use crate::dataset::{DatasetConfig, Format};
 pub use crate::model::HostTensor;
 
@@ -179,6 +180,11 @@ pub struct FitPlan<'a> {
 pub trait Engine: Send + Sync {
     /// What is loaded.
     fn info(&self) -> ModelInfo;
+
+    /// What the model may have been trained on; `None` if its file does not say.
+    fn training_pairs(&self) -> Option<&TrainingPairs> {
+        None
+    }
 
     /// Fits a fresh adapter to the demonstrations of `task`. The base model is not changed.
     ///

@@ -9,9 +9,13 @@ use sha2::{Digest, Sha256};
 
 use super::GridModelConfig;
 use super::HostTensor;
+use crate::contamination::TrainingPairs;
 
 /// Key of the metadata entry that holds the [`GridModelConfig`] as JSON.
 const CONFIG_KEY: &str = "arc_ttt.grid_model";
+
+/// Name of the stored [`TrainingPairs`], 64-bit integers beside the weights.
+const TRAINING_PAIRS: &str = "training_pairs";
 
 /// Weights in host memory.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +24,8 @@ pub struct Weights {
     pub config: GridModelConfig,
     /// Tensors by name.
     pub tensors: BTreeMap<String, HostTensor>,
+    /// What they may have been trained on; `None` if the file does not say.
+    pub training_pairs: Option<TrainingPairs>,
     /// SHA-256 of the file they came from, in hex; empty if they never were in one.
     pub sha256: String,
 }
@@ -132,11 +138,17 @@ impl Weights {
         }
         let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
         let mut tensors = BTreeMap::new();
+        let mut training_pairs = None;
         for (name, view) in file.tensors() {
-            tensors.insert(name.clone(), read_tensor(&name, &view)?);
+            if name == TRAINING_PAIRS && view.dtype() == Dtype::U64 {
+                let hashes = view.data().as_chunks::<8>().0.iter().map(|&b| u64::from_le_bytes(b));
+                training_pairs = Some(TrainingPairs::from_hashes(hashes.collect()));
+            } else {
+                tensors.insert(name.clone(), read_tensor(&name, &view)?);
+            }
         }
         let sha256 = format!("{:x}", Sha256::digest(bytes));
-        Ok(Self { config, tensors, sha256 })
+        Ok(Self { config, tensors, training_pairs, sha256 })
     }
 
     /// The bytes of a file that holds these weights.
@@ -154,9 +166,17 @@ impl Weights {
             let view = TensorView::new(kind, tensor.shape.clone(), bytes);
             (name.as_str(), view.expect("as many bytes as the shape asks for"))
         });
+        let hashes = self.training_pairs.as_ref().map(TrainingPairs::hashes);
+        let hash_bytes: Vec<u8> =
+            hashes.into_iter().flatten().flat_map(|h| h.to_le_bytes()).collect();
+        let manifest = hashes.map(|hashes| {
+            let view = TensorView::new(Dtype::U64, vec![hashes.len()], &hash_bytes);
+            (TRAINING_PAIRS, view.expect("eight bytes a hash"))
+        });
         let config = serde_json::to_string(&self.config).expect("plain numbers");
         let metadata = HashMap::from([(CONFIG_KEY.to_owned(), config)]);
-        safetensors::serialize(views, Some(metadata)).expect("valid names and shapes")
+        safetensors::serialize(views.chain(manifest), Some(metadata))
+            .expect("valid names and shapes")
     }
 }
 

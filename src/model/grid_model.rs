@@ -246,14 +246,19 @@ impl GridModel {
         }
     }
 
-    /// All parameters by name, in host memory.
+    /// All parameters by name, in host memory. What they were trained on is the caller's to add.
     pub fn to_weights(&self) -> Weights {
         let mut tensors = BTreeMap::new();
         self.map(&mut |name, tensor| {
             tensors.insert(name.to_owned(), to_host(&tensor));
             tensor
         });
-        Weights { config: self.config.clone(), tensors, sha256: String::new() }
+        Weights {
+            config: self.config.clone(),
+            tensors,
+            training_pairs: None,
+            sha256: String::new(),
+        }
     }
 
     /// Number of weights.

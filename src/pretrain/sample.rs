@@ -8,6 +8,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{PretrainConfig, PretrainError};
 use crate::arc::{ColorPermutation, Dihedral, Example, Task};
+use crate::contamination::TrainingPairs;
 use crate::dataset::{Episode, Format, Frame, Query};
 use crate::engine::{Encoded, Told, canvas_of};
 use crate::rng::stream;
@@ -64,6 +65,15 @@ impl Corpus {
             if held_out { &mut corpus.held_out } else { &mut corpus.train }.push(source);
         }
         corpus
+    }
+}
+
+impl Corpus {
+    /// The manifest of everything that may be drawn for training, generators apart: their tasks are endless.
+    pub fn training_pairs(&self) -> TrainingPairs {
+        let pairs: Vec<&Example> =
+            self.train.iter().flat_map(|s| s.own.iter().chain(&s.generated)).collect();
+        TrainingPairs::of(&pairs)
     }
 }
 

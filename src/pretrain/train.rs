@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::state::TrainState;
 use super::{Corpus, PretrainConfig, PretrainError, Sampler, Until};
+use crate::contamination::TrainingPairs;
 use crate::dataset::Format;
 use crate::engine::{Encoded, HostTensor};
 use crate::model::{
@@ -71,6 +72,7 @@ pub struct Trainer<'a> {
     model: GridModel,
     trained: Vec<Trained>,
     device: Device,
+    training_pairs: TrainingPairs,
     step: usize,
     seconds: f64,
 }
@@ -109,7 +111,11 @@ impl<'a> Trainer<'a> {
             })
             .collect();
         let device = device.clone();
-        Ok(Self { config, sampler, corpus, model, trained, device, step: 0, seconds: 0.0 })
+        let earlier = initial.and_then(|weights| weights.training_pairs.as_ref());
+        let own = corpus.training_pairs();
+        let training_pairs = earlier.map_or(own.clone(), |earlier| own.union(earlier));
+        let (step, seconds) = (0, 0.0);
+        Ok(Self { config, sampler, corpus, model, trained, device, training_pairs, step, seconds })
     }
 
     /// Continues from a saved state.
@@ -200,6 +206,14 @@ impl<'a> Trainer<'a> {
             model.task_tokens = table.mean_dim(0).reshape([m, d]);
         }
         model
+    }
+
+    /// The averaged weights with the manifest of everything that they may have been trained on.
+    pub fn weights(&self) -> Weights {
+        Weights {
+            training_pairs: Some(self.training_pairs.clone()),
+            ..self.averaged().to_weights()
+        }
     }
 
     /// Loss and exact answers of the averaged weights on the held-out tasks; `None` if none is held out.

@@ -127,6 +127,9 @@ pub struct Circumstances {
     pub threads: usize,
     /// Seconds since 1970 at which the run began.
     pub began: u64,
+    /// Tasks of which the model was trained on a pair; `None` if that cannot be known.
+    #[serde(default)]
+    pub trained_on: Option<Vec<String>>,
 }
 
 /// `run.json`.
@@ -405,7 +408,7 @@ pub(super) mod tests {
     pub(in crate::run) fn circumstances() -> Circumstances {
         let text = || "test".to_owned();
         let (command, burn, platform) = (vec![text()], text(), text());
-        Circumstances { command, burn, platform, jobs: 1, threads: 1, began: 0 }
+        Circumstances { command, burn, platform, jobs: 1, threads: 1, began: 0, trained_on: None }
     }
 
     /// Opens a run over tasks named by `ids`.

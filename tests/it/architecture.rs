@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 const EXCEPTIONS: [(&str, &str); 0] = [];
 
 /// Modules that know no tensors.
-const WITHOUT_BURN: [&str; 14] = [
+const WITHOUT_BURN: [&str; 15] = [
     "memory",
     "rng",
     "arc",
     "synth",
     "public",
+    "contamination",
     "dataset",
     "candidate",
     "vote",

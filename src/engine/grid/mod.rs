@@ -9,6 +9,7 @@ use burn::tensor::Device;
 use super::{Adapter, Engine, EngineError, Fit, FitLimits, FitPlan, FitStep, ModelInfo};
 use crate::arc::{Task, View};
 use crate::candidate::CellMap;
+use crate::contamination::TrainingPairs;
 use crate::model::{CheckpointError, GridModel, Weights};
 
 /// A loaded grid transformer.
@@ -16,6 +17,7 @@ use crate::model::{CheckpointError, GridModel, Weights};
 pub struct GridEngine {
     model: GridModel,
     info: ModelInfo,
+    training_pairs: Option<TrainingPairs>,
     device: Device,
 }
 
@@ -37,13 +39,18 @@ impl GridEngine {
             parameters,
             device: device_name.to_owned(),
         };
-        Ok(Self { model, info, device: device.clone() })
+        let training_pairs = weights.training_pairs.clone();
+        Ok(Self { model, info, training_pairs, device: device.clone() })
     }
 }
 
 impl Engine for GridEngine {
     fn info(&self) -> ModelInfo {
         self.info.clone()
+    }
+
+    fn training_pairs(&self) -> Option<&TrainingPairs> {
+        self.training_pairs.as_ref()
     }
 
     fn fit(

@@ -1,0 +1,121 @@
+//! Whether a model has seen what it is tested on.
+//!
+//! A model carries a manifest: one 64-bit hash for each pair that it may have been trained on. A pair and its
+//! seven turned or mirrored forms, in whatever colors, have the same hash, because training shows them all.
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use crate::arc::{Color, Dihedral, Example, Grid, N_COLORS, Task};
+
+/// Hashes of training pairs. Two different pairs of a set of a million meet by chance about once in
+/// 10⁷ sets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrainingPairs {
+    /// In ascending order, each once.
+    hashes: Vec<u64>,
+}
+
+impl TrainingPairs {
+    /// The hashes of pairs.
+    pub fn of(pairs: &[&Example]) -> Self {
+        Self::from_hashes(pairs.par_iter().map(|pair| pair_hash(pair)).collect())
+    }
+
+    /// From hashes in any order.
+    pub fn from_hashes(mut hashes: Vec<u64>) -> Self {
+        hashes.par_sort_unstable();
+        hashes.dedup();
+        Self { hashes }
+    }
+
+    /// The hashes, in ascending order.
+    pub fn hashes(&self) -> &[u64] {
+        &self.hashes
+    }
+
+    /// These and others.
+    pub fn union(&self, other: &Self) -> Self {
+        Self::from_hashes([&self.hashes[..], &other.hashes[..]].concat())
+    }
+
+    /// Whether the pair, turned and recolored in any way, is among them.
+    pub fn contains(&self, pair: &Example) -> bool {
+        self.hashes.binary_search(&pair_hash(pair)).is_ok()
+    }
+
+    /// Whether any pair of the task is among them: a demonstration, or a test whose answer is known.
+    pub fn know(&self, task: &Task) -> bool {
+        let test = |t: &crate::arc::Test| {
+            let pair = Example { input: t.input.clone(), output: t.output.clone()? };
+            self.contains(&pair).then_some(())
+        };
+        task.examples.iter().any(|pair| self.contains(pair))
+            || task.tests.iter().any(|t| test(t).is_some())
+    }
+}
+
+/// The first 64 bits of the SHA-256 of a pair's least form under the eight symmetries of the square, colors
+/// renamed in the order in which they appear.
+pub fn pair_hash(pair: &Example) -> u64 {
+    let form = |dihedral: Dihedral| {
+        let mut names = [None; N_COLORS];
+        let mut bytes =
+            Vec::with_capacity(pair.input.cells().len() + pair.output.cells().len() + 4);
+        for grid in [&pair.input, &pair.output] {
+            append(&dihedral.apply(grid), &mut names, &mut bytes);
+        }
+        bytes
+    };
+    let least = Dihedral::ALL.into_iter().map(form).min().expect("eight symmetries");
+    let digest = Sha256::digest(least);
+    u64::from_le_bytes(*digest.first_chunk().expect("32 bytes"))
+}
+
+/// Appends a grid's shape and its cells, each color by the number of colors seen before it.
+fn append(grid: &Grid, names: &mut [Option<Color>; N_COLORS], bytes: &mut Vec<u8>) {
+    bytes.extend([grid.height() as u8, grid.width() as u8]);
+    for &color in grid.cells() {
+        let next = names.iter().flatten().count() as Color;
+        bytes.push(*names[usize::from(color)].get_or_insert(next));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::arc::Test;
+    use crate::arc::strategies::{example, view};
+
+    proptest! {
+        #[test]
+        fn a_pair_is_found_in_any_position_and_color(pair in example(6), view in view(1)) {
+            let known = TrainingPairs::of(&[&pair]);
+            prop_assert!(known.contains(&view.apply_example(&pair)));
+        }
+    }
+
+    #[test]
+    fn different_pairs_differ_and_answers_count() {
+        let cell = |rows: &[&[u8]]| Grid::from_rows(rows).unwrap();
+        let (a, b) = (cell(&[&[1, 2], &[1, 1]]), cell(&[&[1, 2], &[2, 1]]));
+        let trained = Example { input: a.clone(), output: b.clone() };
+        let known = TrainingPairs::of(&[&trained]);
+        let other = Example { input: b.clone(), output: a.clone() };
+        assert!(!known.contains(&other));
+        // Turned alone, the input makes another pair.
+        let turned = Example { input: Dihedral::FlipRows.apply(&a), output: b.clone() };
+        assert!(!known.contains(&turned));
+        let task = |answer: Option<Grid>| Task {
+            id: "t".into(),
+            examples: vec![other.clone()],
+            tests: vec![Test { input: a.clone(), output: answer }],
+        };
+        assert!(known.know(&task(Some(b.clone()))));
+        assert!(!known.know(&task(Some(a.clone()))));
+        assert!(!known.know(&task(None)));
+        assert_eq!(known.union(&TrainingPairs::of(&[&trained, &other])).hashes().len(), 2);
+    }
+}
