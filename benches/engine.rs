@@ -11,7 +11,7 @@ use arc_ttt::dataset::{EpisodeSource, Format};
 use arc_ttt::device::{self, DeviceChoice};
 use arc_ttt::engine::{Engine, FitLimits, FitPlan, GridEngine, load_weights};
 use arc_ttt::kernel::{
-    BlockShape, BlockWeights, Layout, LoraShape, Mat, Packed, Precision, Sequence, Wanted,
+    BlockShape, BlockWeights, Layout, LoraShape, Mat, Packed, Place, Precision, Sequence, Wanted,
     block_backward, block_forward, product,
 };
 use arc_ttt::memory::keep_freed_memory;
@@ -128,7 +128,7 @@ fn numbers(n: usize) -> Vec<f32> {
 /// Eight canvases of 10 × 10 cells with 8 task tokens each, side by side.
 fn layout() -> Layout {
     let (cells, tokens, n) = (100, 8, 8);
-    let cell = |i: usize| Some(((i / 10) as u8, (i % 10) as u8));
+    let cell = |i: usize| Some(Place::new((i / 10, i % 10), (10, 10)));
     let positions = (0..n)
         .flat_map(|_| (0..cells).map(cell).chain(std::iter::repeat_n(None, tokens)))
         .collect();

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! h = RMSNorm(x)·g₁          q, k, v = h·W_qkv
-//! q, k ← RMSNorm per head, then the first half of the heads turned by the token's row and column
+//! q, k ← RMSNorm per head, then the first half of the heads turned by the token's place (`Place::turns`)
 //! o = softmax(s·q·kᵀ)·v      y = x + o·W_o
 //! m = RMSNorm(y)·g₂          z = y + max(m·W_up, 0)²·W_down
 //! ```

@@ -3,10 +3,53 @@
 use std::ops::Range;
 
 /// Base of the rotary frequencies. Grids are at most 30 cells wide, so the longest wave need not be long.
-pub const ROPE_BASE: f32 = 100.0;
+const ROPE_BASE: f32 = 100.0;
 
-/// Where a token stands on its canvas; `None` for tokens without a place (task tokens, frame tokens).
-pub type Position = Option<(u8, u8)>;
+/// Where a token stands on its canvas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// Rows from the top.
+    pub row: i8,
+    /// Columns from the left.
+    pub column: i8,
+    /// Rows from the bottom of the input; below 0 outside it.
+    pub mirrored_row: i8,
+    /// Columns from the right of the input; below 0 outside it.
+    pub mirrored_column: i8,
+}
+
+impl Place {
+    /// The place of a cell on a canvas whose input has this `(height, width)`.
+    ///
+    /// # Panics
+    /// If a side has more than 127 cells.
+    pub fn new((row, column): (usize, usize), (height, width): (usize, usize)) -> Self {
+        let narrow = |i: isize| i8::try_from(i).expect("a side of at most 127 cells");
+        let mirrored = |size: usize, i: usize| narrow(size as isize - 1 - i as isize);
+        Self {
+            row: narrow(row as isize),
+            column: narrow(column as isize),
+            mirrored_row: mirrored(height, row),
+            mirrored_column: mirrored(width, column),
+        }
+    }
+
+    /// By what the four groups of pairs of a head are turned: in a query and in a key.
+    ///
+    /// A query's score with a key depends on the differences of the two lists, weighted by the lengths that the
+    /// query gives its four groups. So a head can look at a place relative to itself or to its mirror image, on
+    /// each axis, and a head of odd number to those of its transposed place: any of the eight symmetries of the
+    /// square, by the choice of a head and of two of its groups.
+    pub fn turns(self, head: usize) -> [[i8; 4]; 2] {
+        let Self { row, column, mirrored_row, mirrored_column } = self;
+        let query =
+            if head % 2 == 0 { [row, column, row, column] } else { [column, row, column, row] };
+        [query, [row, column, mirrored_row, mirrored_column]]
+    }
+}
+
+/// A token's place; `None` for tokens that have none (task tokens, frame tokens).
+pub type Position = Option<Place>;
 
 /// One sequence: its own tokens, which attend to each other and to the context.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -63,37 +106,73 @@ impl Layout {
     }
 }
 
-/// Cosines and sines of the rotary angles, for places 0 to 29.
-///
-/// Half of the pairs of a head turn with the row and half with the column: pair `i < head_dim / 4` by
-/// `row · base^(-4i/head_dim)`, pair `head_dim / 4 + i` by the column likewise (Su et al. 2021,
-/// arXiv 2104.09864, on two axes).
+/// The angle by which pair `i` of a group of `group` pairs turns a step on its axis.
+pub fn frequency(i: usize, group: usize) -> f32 {
+    ROPE_BASE.powf(-(i as f32) / group as f32)
+}
+
+/// Steps in either direction: places 0 to 29 and their mirror images.
+const MOST_STEPS: i8 = crate::arc::MAX_SIDE as i8 - 1;
+
+/// Cosines and sines of the rotary angles (Su et al. 2021, arXiv 2104.09864, on two axes and their mirror images:
+/// [`Place::turns`]). The `head_dim / 2` pairs of a head are four groups of `head_dim / 8`.
 #[derive(Debug)]
 pub(crate) struct Rotary {
-    quarter: usize,
+    group: usize,
     cos: Vec<f32>,
     sin: Vec<f32>,
 }
 
 impl Rotary {
     pub(crate) fn new(head_dim: usize) -> Self {
-        let quarter = head_dim / 4;
-        let angle =
-            |place: usize, i: usize| place as f32 * ROPE_BASE.powf(-(i as f32) / quarter as f32);
+        let group = head_dim / 8;
         let table = |f: fn(f32) -> f32| {
-            (0..crate::arc::MAX_SIDE * quarter)
-                .map(|n| f(angle(n / quarter, n % quarter)))
+            let steps = -MOST_STEPS..=MOST_STEPS;
+            steps
+                .flat_map(|at| (0..group).map(move |i| f(f32::from(at) * frequency(i, group))))
                 .collect::<Vec<f32>>()
         };
-        Self { quarter, cos: table(f32::cos), sin: table(f32::sin) }
+        Self { group, cos: table(f32::cos), sin: table(f32::sin) }
     }
 
-    /// Writes the cosines and sines of a token's `head_dim / 2` pairs.
-    pub(crate) fn angles(&self, (row, column): (u8, u8), cos: &mut [f32], sin: &mut [f32]) {
-        let q = self.quarter;
-        for (half, place) in [usize::from(row), usize::from(column)].into_iter().enumerate() {
-            cos[half * q..(half + 1) * q].copy_from_slice(&self.cos[place * q..(place + 1) * q]);
-            sin[half * q..(half + 1) * q].copy_from_slice(&self.sin[place * q..(place + 1) * q]);
+    /// Writes the cosines and sines of a head's pairs.
+    pub(crate) fn angles(&self, turns: [i8; 4], cos: &mut [f32], sin: &mut [f32]) {
+        let n = self.group;
+        for (i, turn) in turns.into_iter().enumerate() {
+            let from = usize::try_from(turn + MOST_STEPS).expect("a side of at most 30 cells") * n;
+            cos[i * n..(i + 1) * n].copy_from_slice(&self.cos[from..from + n]);
+            sin[i * n..(i + 1) * n].copy_from_slice(&self.sin[from..from + n]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arc::Dihedral;
+
+    #[test]
+    fn a_head_and_two_of_its_groups_find_the_source_of_each_symmetry() {
+        let shape = (3, 5);
+        let cells = || (0..shape.0).flat_map(|r| (0..shape.1).map(move |c| (r, c)));
+        for symmetry in Dihedral::ALL {
+            let (height, width) = symmetry.apply_shape(shape);
+            let targets = (0..height).flat_map(|r| (0..width).map(move |c| (r, c)));
+            let targets: Vec<_> = targets.collect();
+            let finds = |head: usize, groups: [usize; 2]| {
+                targets.iter().all(|&target| {
+                    let [query, _] = Place::new(target, shape).turns(head);
+                    let matches = |source: &(usize, usize)| {
+                        let [_, key] = Place::new(*source, shape).turns(head);
+                        groups.iter().all(|&g| query[g] == key[g])
+                    };
+                    let found: Vec<_> = cells().filter(matches).collect();
+                    found == [symmetry.source(shape, target.0, target.1)]
+                })
+            };
+            let groups = [[0, 1], [0, 3], [2, 1], [2, 3]];
+            let n = (0..2).map(|h| groups.iter().filter(|g| finds(h, **g)).count()).sum::<usize>();
+            assert_eq!(n, 1, "{symmetry:?}");
         }
     }
 }

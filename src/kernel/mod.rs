@@ -26,6 +26,6 @@ pub use block::{
     block_backward, block_forward,
 };
 pub use embed::{NO_ROW, Rows, TERMS, gather_sum, gather_sum_reference};
-pub use layout::{Layout, Position, ROPE_BASE, Sequence};
+pub use layout::{Layout, Place, Position, Sequence, frequency};
 pub use matmul::{Mat, Packed, Precision, product};
 pub use op::{BlockParameters, fused_block};

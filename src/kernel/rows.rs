@@ -70,18 +70,12 @@ pub(crate) fn normalize_and_rotate(
     rotary: &Rotary,
 ) {
     let d = n_heads * head_dim;
-    let half = head_dim / 2;
-    let (mut cos, mut sin) = (vec![0f32; half], vec![0f32; half]);
+    let mut angles = vec![0f32; head_dim];
     for ((row, r), position) in
         qkv.chunks_exact_mut(3 * d).zip(inverse_rms.chunks_exact_mut(2 * n_heads)).zip(positions)
     {
         normalize_heads(&mut row[..2 * d], r, head_dim);
-        if let Some(place) = position {
-            rotary.angles(*place, &mut cos, &mut sin);
-            for part in row[..2 * d].chunks_exact_mut(d) {
-                rotate_heads(&mut part[..n_heads / 2 * head_dim], &cos, &sin, 1.0);
-            }
-        }
+        rotate(&mut row[..2 * d], position, n_heads, head_dim, rotary, &mut angles, 1.0);
     }
 }
 
@@ -99,8 +93,7 @@ pub(crate) fn normalize_and_rotate_backward(
     rotary: &Rotary,
 ) {
     let d = n_heads * head_dim;
-    let half = head_dim / 2;
-    let (mut cos, mut sin) = (vec![0f32; half], vec![0f32; half]);
+    let mut angles = vec![0f32; head_dim];
     for (((drow, row), r), position) in dqkv
         .chunks_exact_mut(3 * d)
         .zip(qkv.chunks_exact(3 * d))
@@ -108,11 +101,27 @@ pub(crate) fn normalize_and_rotate_backward(
         .zip(positions)
     {
         normalize_heads_backward(&mut drow[..2 * d], &row[..2 * d], r, head_dim);
-        if let Some(place) = position {
-            rotary.angles(*place, &mut cos, &mut sin);
-            for part in drow[..2 * d].chunks_exact_mut(d) {
-                rotate_heads(&mut part[..n_heads / 2 * head_dim], &cos, &sin, -1.0);
-            }
+        rotate(&mut drow[..2 * d], position, n_heads, head_dim, rotary, &mut angles, -1.0);
+    }
+}
+
+/// Turns the first half of the heads of a row of queries and keys; `angles` is scratch of `head_dim` floats.
+fn rotate(
+    row: &mut [f32],
+    position: &Position,
+    n_heads: usize,
+    head_dim: usize,
+    rotary: &Rotary,
+    angles: &mut [f32],
+    direction: f32,
+) {
+    let Some(place) = position else { return };
+    let (cos, sin) = angles.split_at_mut(head_dim / 2);
+    let (queries, keys) = row.split_at_mut(n_heads * head_dim);
+    for (i, part) in [queries, keys].into_iter().enumerate() {
+        for (number, head) in part.chunks_exact_mut(head_dim).take(n_heads / 2).enumerate() {
+            rotary.angles(place.turns(number)[i], cos, sin);
+            rotate_head(head, cos, sin, direction);
         }
     }
 }
@@ -142,16 +151,14 @@ multiversion! {
 }
 
 multiversion! {
-    /// Turns each head's pairs `(i, i + head_dim/2)` by the given angles, times `direction`.
-    fn rotate_heads(heads: &mut [f32], cos: &[f32], sin: &[f32], direction: f32) {
+    /// Turns a head's pairs `(i, i + head_dim/2)` by the given angles, times `direction`.
+    fn rotate_head(head: &mut [f32], cos: &[f32], sin: &[f32], direction: f32) {
         let half = cos.len();
-        for head in heads.chunks_exact_mut(2 * half) {
-            let (a, b) = head.split_at_mut(half);
-            for i in 0..half {
-                let (x, y, s) = (a[i], b[i], direction * sin[i]);
-                a[i] = x * cos[i] - y * s;
-                b[i] = x * s + y * cos[i];
-            }
+        let (a, b) = head.split_at_mut(half);
+        for i in 0..half {
+            let (x, y, s) = (a[i], b[i], direction * sin[i]);
+            a[i] = x * cos[i] - y * s;
+            b[i] = x * s + y * cos[i];
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
 
-use crate::kernel::{BlockParameters, BlockShape, Layout, ROPE_BASE, fused_block};
+use crate::kernel::{BlockParameters, BlockShape, Layout, frequency, fused_block};
 
 /// Runs a block: fused where the device has the fused operation, in Burn operations elsewhere.
 ///
@@ -50,8 +50,8 @@ pub fn block_reference(
     let part =
         |i: usize| qkv.clone().slice([0..n, i * d..(i + 1) * d]).reshape([n, n_heads, head_dim]);
     let scale = parameters.q_scale.clone().reshape([1, n_heads, 1]) / (head_dim as f64).sqrt();
-    let q = layout.rotate(unit_rms(part(0))) * scale;
-    let k = layout.rotate(unit_rms(part(1)));
+    let q = rotate(unit_rms(part(0)), &layout.queries_turn) * scale;
+    let k = rotate(unit_rms(part(1)), &layout.keys_turn);
     let attended = layout.attend(q, k, part(2)).reshape([n, d]);
     let middle = x + linear(1, &parameters.o_proj, attended);
 
@@ -88,13 +88,23 @@ fn unit_rms(x: Tensor<3>) -> Tensor<3> {
     x / (mean_square + 1e-5).sqrt()
 }
 
+/// Turns each head of each token by the angles with these cosines and sines.
+fn rotate(x: Tensor<3>, [cos, sin]: &[Tensor<3>; 2]) -> Tensor<3> {
+    let [n, n_heads, head_dim] = x.dims();
+    let half = head_dim / 2;
+    let a = x.clone().slice([0..n, 0..n_heads, 0..half]);
+    let b = x.slice([0..n, 0..n_heads, half..head_dim]);
+    let turned = a.clone() * cos.clone() - b.clone() * sin.clone();
+    Tensor::cat(vec![turned, a * sin.clone() + b * cos.clone()], 2)
+}
+
 /// A [`Layout`] as Burn operations need it, on a device: each token's angles, and the sequences padded to equal
 /// lengths.
 #[derive(Debug)]
 pub struct PaddedLayout {
     /// Cosines and sines, `[n_tokens, n_heads, head_dim / 2]`; what is not turned has angle 0.
-    cos: Tensor<3>,
-    sin: Tensor<3>,
+    queries_turn: [Tensor<3>; 2],
+    keys_turn: [Tensor<3>; 2],
     n_sequences: usize,
     /// Tokens that ask, sequence by sequence, and their number in each.
     queries: Tensor<1, Int>,
@@ -111,7 +121,7 @@ pub struct PaddedLayout {
 impl PaddedLayout {
     /// Puts a layout on a device.
     pub fn new(shape: &BlockShape, layout: &Layout, device: &Device) -> Self {
-        let (cos, sin) = angles(shape, layout, device);
+        let turn = |part: usize| angles(shape, layout, part, device);
         let n_sequences = layout.sequences.len();
         let most = |f: fn(&crate::kernel::Sequence) -> usize| {
             layout.sequences.iter().map(f).max().unwrap_or(0)
@@ -139,8 +149,8 @@ impl PaddedLayout {
         };
         let hidden = TensorData::new(hidden, [n_sequences, 1, 1, n_keys]);
         Self {
-            cos,
-            sin,
+            queries_turn: turn(0),
+            keys_turn: turn(1),
             n_sequences,
             queries: ids(queries),
             n_queries,
@@ -149,17 +159,6 @@ impl PaddedLayout {
             hidden: Tensor::from_data(hidden, device),
             back: ids(back),
         }
-    }
-
-    /// Turns each head of each token by its angles.
-    fn rotate(&self, x: Tensor<3>) -> Tensor<3> {
-        let [n, n_heads, head_dim] = x.dims();
-        let half = head_dim / 2;
-        let a = x.clone().slice([0..n, 0..n_heads, 0..half]);
-        let b = x.slice([0..n, 0..n_heads, half..head_dim]);
-        let (cos, sin) = (self.cos.clone(), self.sin.clone());
-        let turned = a.clone() * cos.clone() - b.clone() * sin.clone();
-        Tensor::cat(vec![turned, a * sin + b * cos], 2)
     }
 
     /// Attention within each sequence and from it to its context.
@@ -184,15 +183,14 @@ impl PaddedLayout {
     }
 }
 
-/// Cosines and sines of the angles by which each head of each token is turned.
-fn angles(shape: &BlockShape, layout: &Layout, device: &Device) -> (Tensor<3>, Tensor<3>) {
+/// Cosines and sines of the angles by which each head of each token is turned, as a query (0) or as a key (1).
+fn angles(shape: &BlockShape, layout: &Layout, part: usize, device: &Device) -> [Tensor<3>; 2] {
     let (n, n_heads) = (layout.n_tokens(), shape.n_heads);
     let half = shape.d_model / n_heads / 2;
-    let quarter = half / 2;
+    let group = half / 4;
     let angle = |token: usize, head: usize, i: usize| match layout.positions[token] {
-        Some((row, column)) if head < n_heads / 2 => {
-            let place = if i < quarter { row } else { column };
-            f32::from(place) * ROPE_BASE.powf(-((i % quarter) as f32) / quarter as f32)
+        Some(place) if head < n_heads / 2 => {
+            f32::from(place.turns(head)[part][i / group]) * frequency(i % group, group)
         }
         _ => 0.0,
     };
@@ -200,7 +198,7 @@ fn angles(shape: &BlockShape, layout: &Layout, device: &Device) -> (Tensor<3>, T
         .map(|i| angle(i / (n_heads * half), i / half % n_heads, i % half))
         .collect();
     let angles = Tensor::<3>::from_data(TensorData::new(angles, [n, n_heads, half]), device);
-    (angles.clone().cos(), angles.sin())
+    [angles.clone().cos(), angles.sin()]
 }
 
 #[cfg(all(test, feature = "cpu"))]
@@ -208,7 +206,7 @@ mod tests {
     use rand::Rng;
 
     use super::*;
-    use crate::kernel::{LoraShape, Precision, Sequence};
+    use crate::kernel::{LoraShape, Place, Precision, Sequence};
     use crate::model::grid_model::normal;
     use crate::rng::stream;
 
@@ -226,8 +224,10 @@ mod tests {
         for _ in 0..4 {
             let (height, width) = (rng.random_range(1..12), rng.random_range(1..12));
             let start = positions.len();
-            positions
-                .extend((0..height * width).map(|i| Some(((i / width) as u8, (i % width) as u8))));
+            let input = (rng.random_range(1..=height), rng.random_range(1..=width));
+            positions.extend(
+                (0..height * width).map(|i| Some(Place::new((i / width, i % width), input))),
+            );
             own.push(start..positions.len());
         }
         let registers: Vec<_> =

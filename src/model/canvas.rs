@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::GridModelConfig;
-use crate::kernel::{Layout, NO_ROW, Rows, Sequence, TERMS};
+use crate::kernel::{Layout, NO_ROW, Place, Rows, Sequence, TERMS};
 
 /// Color code of a cell outside the grid.
 pub const PAD: u8 = 10;
@@ -143,10 +143,9 @@ pub(super) fn prepare(batch: &Batch, config: &GridModelConfig) -> Prepared {
     for canvas in &canvases {
         let start = rows.len();
         rows.extend(canvas.cell_rows());
-        positions.extend(
-            (0..canvas.n_cells())
-                .map(|i| Some(((i / canvas.width) as u8, (i % canvas.width) as u8))),
-        );
+        let cell = |i: usize| (i / canvas.width, i % canvas.width);
+        positions
+            .extend((0..canvas.n_cells()).map(|i| Some(Place::new(cell(i), canvas.input_shape))));
         cells.push(start..rows.len());
     }
     let mut registers = Vec::with_capacity(canvases.len());

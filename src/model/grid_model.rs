@@ -31,11 +31,11 @@ pub enum ContextTokens {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GridModelConfig {
-    /// Width of a token; a multiple of `4 * n_heads`.
+    /// Width of a token; a multiple of `8 * n_heads`.
     pub d_model: usize,
     /// Transformer blocks.
     pub n_layers: usize,
-    /// Attention heads; the first half turns with row and column.
+    /// Attention heads; the first half turns with the place ([`crate::kernel::Place::turns`]).
     pub n_heads: usize,
     /// Width of the MLP.
     pub d_ff: usize,
@@ -64,9 +64,9 @@ impl GridModelConfig {
         if [d_model, n_layers, n_heads, d_ff, n_task_tokens].contains(&0) {
             return Some("every size must be at least 1".into());
         }
-        if n_heads % 2 != 0 || d_model % (4 * n_heads) != 0 {
+        if n_heads % 2 != 0 || d_model % (8 * n_heads) != 0 {
             return Some(format!(
-                "n_heads ({n_heads}) must be even and d_model ({d_model}) a multiple of 4 * n_heads"
+                "n_heads ({n_heads}) must be even and d_model ({d_model}) a multiple of 8 * n_heads"
             ));
         }
         None
