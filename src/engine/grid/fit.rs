@@ -128,13 +128,16 @@ pub(super) fn fit(
     let mut curve: Vec<FitStep> = Vec::new();
     let mut best: Option<Best> = None;
     let mut perfect = 0;
+    let mut landing: Option<Landing> = None;
     let mut stop = StopReason::Steps;
     for step in 0..n_steps {
-        if let Some(reason) = clock.ended(step) {
+        let landed = landing.as_ref().filter(|l| step >= l.end).map(|_| StopReason::HeldOut);
+        if let Some(reason) = clock.ended(step).or(landed) {
             stop = reason;
             break;
         }
-        let progress = clock.progress(step);
+        let behind = clock.progress(step);
+        let progress = landing.as_ref().map_or(behind, |l| l.progress(step).max(behind));
         let source = &sources[step % sources.len()];
         let episode = source.episode((step / sources.len()) as u64);
         let loss = fit.step(episode, source.format(), step + 1, progress)?;
@@ -150,9 +153,9 @@ pub(super) fn fit(
         if let Some(check) = check {
             perfect = if check.exact == check.of { perfect + 1 } else { 0 };
             let patience = plan.fit.patience;
-            if patience > 0 && perfect >= patience && limits.progress.is_none() {
-                stop = StopReason::HeldOut;
-                break;
+            let enough = patience > 0 && perfect >= patience && limits.progress.is_none();
+            if enough && landing.is_none() {
+                landing = Some(Landing::after(step, progress));
             }
         }
     }
@@ -167,6 +170,27 @@ pub(super) fn fit(
     let base = &engine.info.sha256;
     let adapter = fit.parameters.adapter(&engine.model, &values, plan.lora, base, &formats);
     Ok(Fit { adapter: Some(adapter), curve, steps, best_step, stop, notes })
+}
+
+/// The end of a fit that needs no more training: weights that were moved at a high learning rate still shake,
+/// so the rest of the schedule is run through quickly.
+struct Landing {
+    first: usize,
+    end: usize,
+    from: f32,
+}
+
+impl Landing {
+    /// Behind step `step`, whose progress was `from`.
+    fn after(step: usize, from: f32) -> Self {
+        let first = step + 1;
+        Self { first, end: first + (first / 4).max(8), from }
+    }
+
+    fn progress(&self, step: usize) -> f32 {
+        let share = (step - self.first) as f32 / (self.end - self.first) as f32;
+        self.from + (1.0 - self.from) * share
+    }
 }
 
 /// Steps that the settings, the limits and the dataset allow.

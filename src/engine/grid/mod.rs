@@ -212,6 +212,22 @@ mod tests {
     }
 
     #[test]
+    fn a_fit_whose_checks_stay_perfect_lands_before_it_ends() {
+        let (engine, task) = (engine(), recolor_task(4));
+        let recipe = recipe(&["fit.format=icl", "fit.check_every=5", "fit.patience=2"]);
+        let fit = fit(&engine, &task, &recipe, limits(2000));
+        assert_eq!(fit.stop, StopReason::HeldOut);
+        assert!(fit.steps < 1500, "{} steps", fit.steps);
+        let perfect =
+            |s: &&crate::engine::FitStep| s.check.is_some_and(|c| c.exact == c.of && c.of == 4);
+        let checked: Vec<_> = fit.curve.iter().filter(|s| s.check.is_some()).collect();
+        let second = checked.windows(2).find(|w| w.iter().all(perfect)).unwrap()[1];
+        // A quarter more steps, in which the rest of the schedule is run through.
+        assert_eq!(fit.steps, second.step + (second.step / 4).max(8));
+        assert!(second.progress < 0.8 && fit.curve.last().unwrap().progress > 0.9);
+    }
+
+    #[test]
     fn one_demonstration_is_fitted_end_to_end_with_a_note() {
         let (engine, task) = (engine(), recolor_task(1));
         let fit = fit(&engine, &task, &recipe(&[]), limits(2));
