@@ -152,13 +152,6 @@ fn a_lora_fit_and_its_predictions_agree_with_the_cpu() {
         println!("step {:>2} {:?}: loss {} and {}", a.step, a.format, a.loss, b.loss);
         assert!(off < LOSS_TOLERANCE, "step {}: loss {} and {}", a.step, a.loss, b.loss);
     }
-    for format in [Format::Icl, Format::E2e] {
-        let of = |s: &&arc_ttt::engine::FitStep| s.format == format;
-        let first = on_gpu.curve.iter().find(of).unwrap().loss;
-        let last = on_gpu.curve.iter().rfind(of).unwrap().loss;
-        assert!(last < first, "{format:?} learns nothing: {first} to {last}");
-    }
-
     let fitted = predict(&cpu, Some(&on_cpu));
     assert_eq!(fitted.len(), 2 * views.len());
     let in_context: Vec<CellMap> =
