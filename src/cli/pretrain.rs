@@ -177,6 +177,10 @@ fn read_recipe(path: Option<&Path>, overrides: &[String]) -> anyhow::Result<Pret
     if few < 2 || many < few {
         bail!("in {name}: episode.pairs must be two numbers, the first at least 2, in order");
     }
+    let [first, last] = config.episode.synth_difficulty;
+    if !(1..=5).contains(&first) || !(1..=5).contains(&last) {
+        bail!("in {name}: episode.synth_difficulty must be two numbers from 1 to 5");
+    }
     Ok(config)
 }
 

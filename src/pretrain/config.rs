@@ -55,8 +55,11 @@ pub struct EpisodeConfig {
     pub first_max_cells: usize,
     /// Pairs whose canvas has more cells are not drawn at the end of the run.
     pub max_cells: usize,
-    /// Share of the run over which the limit grows, by the same factor in equal times.
+    /// Share of the run over which the limit grows, by the same factor in equal times, and the generators' tasks
+    /// become harder.
     pub growth: f64,
+    /// Hardest generators at the beginning and at the end of the run, from 1 to 5.
+    pub synth_difficulty: [u8; 2],
     /// Largest side of a generated task's grids; never more than the side of a square of the limit then in force.
     pub synth_max_side: usize,
     /// Share of episodes whose output shapes are not told.
@@ -75,8 +78,17 @@ impl EpisodeConfig {
     pub fn max_cells_at(&self, share: f64) -> usize {
         let (first, last) =
             (self.first_max_cells.min(self.max_cells) as f64, self.max_cells as f64);
-        let grown = if self.growth > 0.0 { (share / self.growth).clamp(0.0, 1.0) } else { 1.0 };
-        (first * (last / first).powf(grown)).round() as usize
+        (first * (last / first).powf(self.grown(share))).round() as usize
+    }
+
+    /// Hardest generators when `share` of the run is done.
+    pub fn max_difficulty_at(&self, share: f64) -> u8 {
+        let [first, last] = self.synth_difficulty.map(f64::from);
+        (first + (last - first) * self.grown(share)).round() as u8
+    }
+
+    fn grown(&self, share: f64) -> f64 {
+        if self.growth > 0.0 { (share / self.growth).clamp(0.0, 1.0) } else { 1.0 }
     }
 }
 

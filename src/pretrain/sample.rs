@@ -100,6 +100,15 @@ impl Drawn {
     }
 }
 
+/// What is let in at a moment of the run.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Canvas cells of a pair.
+    cells: usize,
+    /// Difficulty of a generator.
+    difficulty: u8,
+}
+
 /// Draws episodes; each is a function of the seed and of its place in the run.
 #[derive(Debug)]
 pub struct Sampler<'a> {
@@ -128,29 +137,37 @@ impl<'a> Sampler<'a> {
 
     /// The batch of a step, when `share` of the run is done.
     pub fn batch(&self, step: usize, share: f64) -> Encoded {
-        let max_cells = self.config.episode.max_cells_at(share);
+        let most = Limits {
+            cells: self.config.episode.max_cells_at(share),
+            difficulty: self.config.episode.max_difficulty_at(share),
+        };
         let mut encoded = Encoded::default();
         let mut index = 0;
         while encoded.batch.n_cells() < self.config.episode.cells_per_step {
             let stage = format!("step-{step}");
-            self.draw(max_cells, &mut stream(self.config.seed, "pretrain", &stage, index))
+            self.draw(most, &mut stream(self.config.seed, "pretrain", &stage, index))
                 .encode(&mut encoded);
             index += 1;
         }
         encoded
     }
 
-    fn draw(&self, max_cells: usize, rng: &mut ChaCha8Rng) -> Drawn {
+    fn draw(&self, most: Limits, rng: &mut ChaCha8Rng) -> Drawn {
         let (data, episode) = (&self.config.data, &self.config.episode);
         let synth = rng.random::<f64>() * (data.synth + data.collected) < data.synth;
         // The limit of the run's beginning may let in no collected task yet; then the smallest are taken.
-        let limit = self.usable.iter().map(|u| u.1).min().unwrap_or(0).max(max_cells);
+        let limit = self.usable.iter().map(|u| u.1).min().unwrap_or(0).max(most.cells);
         let usable = || self.usable.iter().filter(|u| u.1 <= limit).map(|u| u.0);
         let row = if synth { None } else { usable().choose(rng) };
         let Some(row) = row else {
             let config = synth::StreamConfig {
                 seed: self.config.seed,
-                max_side: max_cells.isqrt().min(episode.synth_max_side).max(synth::MIN_STREAM_SIDE),
+                max_side: most
+                    .cells
+                    .isqrt()
+                    .min(episode.synth_max_side)
+                    .max(synth::MIN_STREAM_SIDE),
+                max_difficulty: most.difficulty,
                 n_examples: (episode.pairs[0], episode.pairs[1]),
                 ..synth::StreamConfig::default()
             };

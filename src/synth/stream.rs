@@ -16,8 +16,8 @@ pub struct Sampled {
     pub examples: Vec<Example>,
 }
 
-/// Below this side most families have no room.
-pub const MIN_STREAM_SIDE: usize = 10;
+/// Below this side too few families have room.
+pub const MIN_STREAM_SIDE: usize = 6;
 
 /// What [`stream`] mixes.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +26,8 @@ pub struct StreamConfig {
     pub seed: u64,
     /// Largest side of a grid.
     pub max_side: usize,
+    /// Hardest families that take part, from 1 to 5.
+    pub max_difficulty: u8,
     /// Share of compositions, from 0 to 1.
     pub compositions: f64,
     /// Fewest and most examples of a rule.
@@ -34,7 +36,7 @@ pub struct StreamConfig {
 
 impl Default for StreamConfig {
     fn default() -> Self {
-        Self { seed: 0, max_side: 30, compositions: 0.2, n_examples: (3, 6) }
+        Self { seed: 0, max_side: 30, max_difficulty: 5, compositions: 0.2, n_examples: (3, 6) }
     }
 }
 
@@ -46,12 +48,13 @@ pub fn stream(config: StreamConfig) -> impl Iterator<Item = Sampled> {
 /// The example set at `index` of [`stream`].
 ///
 /// # Panics
-/// If `max_side` is below [`MIN_STREAM_SIDE`] or `n_examples` is not a range.
+/// If `max_side` is below [`MIN_STREAM_SIDE`], `max_difficulty` is 0 or `n_examples` is not a range.
 pub fn sample_at(config: StreamConfig, index: u64) -> Sampled {
     assert!(config.max_side >= MIN_STREAM_SIDE, "too little room for most families");
     let mut rng = crate::rng::stream(config.seed, "synth", "stream", index);
     let rng = &mut rng;
-    let all: Vec<&Family> = families().iter().collect();
+    let all: Vec<&Family> =
+        families().iter().filter(|family| family.difficulty <= config.max_difficulty).collect();
     let general: Vec<&Family> = all.iter().copied().filter(|family| family.is_general).collect();
     loop {
         let max_side = between(rng, 8, 14).max(between(rng, 8, 30)).min(config.max_side);
