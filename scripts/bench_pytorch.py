@@ -38,7 +38,7 @@ INPUT_RIGHT = LEFT + SIDES
 OUTPUT_RIGHT = INPUT_RIGHT + SIDES + 1
 EMBED_ROWS = OUTPUT_RIGHT + SIDES + 1
 FRAME_ROWS = 18
-ROPE_BASE = 100.0
+FASTEST, SLOWEST = 2.0, 0.1
 EPSILON = 1e-5
 
 
@@ -145,7 +145,7 @@ class Batch:
         heads = config["n_heads"]
         half = config["d_model"] // heads // 2
         group = half // 4
-        frequency = torch.tensor([ROPE_BASE ** (-i / group) for i in range(group)])
+        frequency = torch.tensor([FASTEST * SLOWEST ** (i / group) for i in range(group)])
         turns = torch.zeros(2, len(self.places), heads, 4)
         for i, place in enumerate(self.places):
             if place is not None:

@@ -2,8 +2,12 @@
 
 use std::ops::Range;
 
-/// Base of the rotary frequencies. Grids are at most 30 cells wide, so the longest wave need not be long.
-const ROPE_BASE: f32 = 100.0;
+/// Radians that the fastest pair of a group turns a step: enough to tell a cell from its neighbors.
+const FASTEST: f32 = 2.0;
+
+/// The next pairs of a group turn slower, down to about this share of the fastest, so that no two places of 30 are
+/// taken for one another.
+const SLOWEST: f32 = 0.1;
 
 /// Where a token stands on its canvas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +46,11 @@ impl Place {
     /// square, by the choice of a head and of two of its groups.
     pub fn turns(self, head: usize) -> [[i8; 4]; 2] {
         let Self { row, column, mirrored_row, mirrored_column } = self;
-        let query =
-            if head % 2 == 0 { [row, column, row, column] } else { [column, row, column, row] };
+        let query = if head.is_multiple_of(2) {
+            [row, column, row, column]
+        } else {
+            [column, row, column, row]
+        };
         [query, [row, column, mirrored_row, mirrored_column]]
     }
 }
@@ -108,7 +115,7 @@ impl Layout {
 
 /// The angle by which pair `i` of a group of `group` pairs turns a step on its axis.
 pub fn frequency(i: usize, group: usize) -> f32 {
-    ROPE_BASE.powf(-(i as f32) / group as f32)
+    FASTEST * SLOWEST.powf(i as f32 / group as f32)
 }
 
 /// Steps in either direction: places 0 to 29 and their mirror images.

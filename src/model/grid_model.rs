@@ -131,7 +131,8 @@ impl GridModel {
             let name = |field: &str| format!("blocks.{i}.{field}");
             put(name("input_norm"), 1, d, Fill::Constant(1.0));
             put(name("qkv_proj"), d, 3 * d, Fill::Normal(width.powf(-0.5)));
-            put(name("q_scale"), 1, config.n_heads, Fill::Constant(1.0));
+            // Normalized queries and keys can differ little; below this a head cannot single out a place.
+            put(name("q_scale"), 1, config.n_heads, Fill::Constant(3.0));
             put(name("o_proj"), d, d, Fill::Normal(0.3 * deep.powf(-0.5)));
             put(name("mlp_norm"), 1, d, Fill::Constant(1.0));
             put(name("up_proj"), d, f, Fill::Normal(width.powf(-0.5)));
