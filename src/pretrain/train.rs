@@ -466,11 +466,11 @@ mod tests {
             p.formats.iter().map(|f| f.loss).sum::<f32>()
                 / p.formats.iter().map(|f| f.queries).sum::<usize>() as f32
         };
-        let first = loss(trainer.train_step(Until::Steps(150)).unwrap());
-        for _ in 0..120 {
-            trainer.train_step(Until::Steps(150)).unwrap();
+        let first = loss(trainer.train_step(Until::Steps(400)).unwrap());
+        for _ in 0..360 {
+            trainer.train_step(Until::Steps(400)).unwrap();
         }
-        let last = loss(trainer.train_step(Until::Steps(150)).unwrap());
+        let last = loss(trainer.train_step(Until::Steps(400)).unwrap());
         assert!(last < 0.95 * first, "loss {first} → {last}");
         assert!(trainer.evaluate().is_some());
     }

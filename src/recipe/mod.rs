@@ -297,7 +297,7 @@ mod tests {
         check("fit.method=ful", "`fit.method` is \"ful\"; it must be `lora` or `full`");
         check(
             "fit.check_every=0",
-            "`fit.patience` is 3; but fit.check_every = 0 makes no checks to wait for; set that to \
+            "`fit.patience` is 6; but fit.check_every = 0 makes no checks to wait for; set that to \
              some steps, or this to 0",
         );
         check("lora.rank=0", "`lora.rank` is 0; it must be from 1 to 4096");
