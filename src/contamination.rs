@@ -24,7 +24,7 @@ impl TrainingPairs {
 
     /// From hashes in any order.
     pub fn from_hashes(mut hashes: Vec<u64>) -> Self {
-        hashes.par_sort_unstable();
+        hashes.sort_unstable();
         hashes.dedup();
         Self { hashes }
     }
@@ -46,12 +46,11 @@ impl TrainingPairs {
 
     /// Whether any pair of the task is among them: a demonstration, or a test whose answer is known.
     pub fn know(&self, task: &Task) -> bool {
-        let test = |t: &crate::arc::Test| {
-            let pair = Example { input: t.input.clone(), output: t.output.clone()? };
-            self.contains(&pair).then_some(())
-        };
+        let mut answered = task.tests.iter().filter_map(|test| {
+            Some(Example { input: test.input.clone(), output: test.output.clone()? })
+        });
         task.examples.iter().any(|pair| self.contains(pair))
-            || task.tests.iter().any(|t| test(t).is_some())
+            || answered.any(|pair| self.contains(&pair))
     }
 }
 
@@ -59,7 +58,7 @@ impl TrainingPairs {
 /// renamed in the order in which they appear.
 pub fn pair_hash(pair: &Example) -> u64 {
     let form = |dihedral: Dihedral| {
-        let mut names = [None; N_COLORS];
+        let mut names = Names::default();
         let mut bytes =
             Vec::with_capacity(pair.input.cells().len() + pair.output.cells().len() + 4);
         for grid in [&pair.input, &pair.output] {
@@ -72,12 +71,22 @@ pub fn pair_hash(pair: &Example) -> u64 {
     u64::from_le_bytes(*digest.first_chunk().expect("32 bytes"))
 }
 
-/// Appends a grid's shape and its cells, each color by the number of colors seen before it.
-fn append(grid: &Grid, names: &mut [Option<Color>; N_COLORS], bytes: &mut Vec<u8>) {
+/// Colors by the number of colors seen before them.
+#[derive(Default)]
+struct Names {
+    of: [Option<Color>; N_COLORS],
+    seen: Color,
+}
+
+/// Appends a grid's shape and its cells, under their new names.
+fn append(grid: &Grid, names: &mut Names, bytes: &mut Vec<u8>) {
     bytes.extend([grid.height() as u8, grid.width() as u8]);
     for &color in grid.cells() {
-        let next = names.iter().flatten().count() as Color;
-        bytes.push(*names[usize::from(color)].get_or_insert(next));
+        let name = *names.of[usize::from(color)].get_or_insert_with(|| {
+            names.seen += 1;
+            names.seen - 1
+        });
+        bytes.push(name);
     }
 }
 

@@ -38,7 +38,8 @@ fn wgpu() -> Option<(Device, String)> {
             if std::env::var_os("ARC_TTT_REQUIRE_WGPU").is_none() =>
         {
             // Not `eprintln`, which the test runner would keep to itself.
-            writeln!(std::io::stderr(), "\nSKIPPED, nothing was compared: {error}\n").unwrap();
+            let notice = format!("\nSKIPPED, nothing was compared: {error}\n\n");
+            std::io::stderr().write_all(notice.as_bytes()).unwrap();
             None
         }
         Err(error) => panic!("{error}"),

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{bail, ensure};
 use clap::value_parser;
-use rayon::prelude::*;
 
 use super::input::Tasks;
 use super::progress::Board;
@@ -326,7 +325,7 @@ fn circumstances(plan: &Plan, trained_on: Option<Vec<String>>) -> Circumstances 
 /// Ids of the tasks of which the model was trained on a pair; `None` if the model does not say.
 fn trained_on(engine: &dyn Engine, dataset: &Dataset) -> Option<Vec<String>> {
     let pairs = engine.training_pairs()?;
-    let known = dataset.tasks.par_iter().filter(|task| pairs.know(task));
+    let known = dataset.tasks.iter().filter(|task| pairs.know(task));
     Some(known.map(|task| task.id.clone()).collect())
 }
 

@@ -111,9 +111,10 @@ impl<'a> Trainer<'a> {
             })
             .collect();
         let device = device.clone();
-        let earlier = initial.and_then(|weights| weights.training_pairs.as_ref());
-        let own = corpus.training_pairs();
-        let training_pairs = earlier.map_or(own.clone(), |earlier| own.union(earlier));
+        let mut training_pairs = corpus.training_pairs();
+        if let Some(earlier) = initial.and_then(|weights| weights.training_pairs.as_ref()) {
+            training_pairs = training_pairs.union(earlier);
+        }
         let (step, seconds) = (0, 0.0);
         Ok(Self { config, sampler, corpus, model, trained, device, training_pairs, step, seconds })
     }
@@ -376,6 +377,7 @@ fn by_format(encoded: &Encoded, log_probs: &[[f32; 11]]) -> [FormatProgress; 2] 
 mod tests {
     use super::*;
     use crate::arc::{Example, Grid, Task};
+    use crate::model::StoredDtype;
 
     fn config() -> PretrainConfig {
         let recipe = include_str!("../../data/recipes/pretrain.toml");
@@ -383,6 +385,7 @@ mod tests {
         config.model.d_model = 32;
         config.model.d_ff = 64;
         config.model.n_layers = 1;
+        config.model.n_heads = 4;
         config.episode.cells_per_step = 100;
         config.optimizer.warmup_steps = 2;
         config.data.synth = 0.0;
@@ -473,6 +476,42 @@ mod tests {
         let last = loss(trainer.train_step(Until::Steps(400)).unwrap());
         assert!(last < 0.95 * first, "loss {first} → {last}");
         assert!(trainer.evaluate().is_some());
+    }
+
+    #[test]
+    fn the_manifest_holds_what_is_trained_on_now_and_earlier_and_survives_the_file() {
+        let config = config();
+        let corpus = Corpus::new(tasks(), Vec::new(), &config);
+        let device = Device::flex();
+        let first = Trainer::new(&config, &corpus, None, &device).unwrap().weights();
+        let known = first.training_pairs.as_ref().unwrap();
+        let of = |ids: &[&str]| -> Vec<bool> {
+            ids.iter().map(|id| known.know(tasks().iter().find(|t| t.id == *id).unwrap())).collect()
+        };
+        // shift-3 is held out.
+        assert_eq!(of(&["shift-1", "shift-2", "shift-3", "shift-4"]), [true, true, false, true]);
+
+        let bytes = first.to_bytes(StoredDtype::F16);
+        let read = Weights::from_bytes(&bytes, Path::new("model")).unwrap();
+        assert_eq!(read.training_pairs, first.training_pairs);
+        assert_eq!(read.tensors.len(), first.tensors.len());
+
+        let mut fewer = tasks();
+        fewer.retain(|task| task.id == "shift-4");
+        let corpus = Corpus::new(fewer, Vec::new(), &config);
+        let second = Trainer::new(&config, &corpus, Some(&read), &device).unwrap().weights();
+        assert_eq!(second.training_pairs, first.training_pairs, "what came before still counts");
+    }
+
+    #[test]
+    fn a_run_grows_from_its_first_limits_to_its_last() {
+        let mut episode = config().episode;
+        (episode.first_max_cells, episode.max_cells, episode.growth) = (64, 900, 0.5);
+        episode.synth_difficulty = [1, 5];
+        let at = |share| (episode.max_cells_at(share), episode.max_difficulty_at(share));
+        assert_eq!([at(0.0), at(0.25), at(0.5), at(1.0)], [(64, 1), (240, 3), (900, 5), (900, 5)]);
+        episode.growth = 0.0;
+        assert_eq!((episode.max_cells_at(0.0), episode.max_difficulty_at(0.0)), (900, 5));
     }
 
     #[test]
