@@ -118,7 +118,12 @@ impl TaskScore {
 
     /// Whether every test is right with two attempts; `None` unless every answer is known.
     pub fn solved(&self) -> Option<bool> {
-        self.fraction(|test| test.pass_at_2).map(|share| share == 1.0)
+        self.fractional().map(|share| share == 1.0)
+    }
+
+    /// The share of the tests that are right with two attempts; `None` unless every answer is known.
+    pub fn fractional(&self) -> Option<f64> {
+        self.fraction(|test| test.pass_at_2)
     }
 
     /// The share of the tests that are right; `None` unless every verdict is known.
@@ -135,8 +140,7 @@ impl Score {
         let tests = || tasks.iter().flat_map(|task| &task.tests);
         let solved: Vec<bool> = tasks.iter().filter_map(TaskScore::solved).collect();
         let strict: Vec<f64> = solved.iter().map(|s| f64::from(u8::from(*s))).collect();
-        let with_two: Rule = |test| test.pass_at_2;
-        let fractions: Vec<f64> = tasks.iter().filter_map(|t| t.fraction(with_two)).collect();
+        let fractions: Vec<f64> = tasks.iter().filter_map(TaskScore::fractional).collect();
         Self {
             tasks: tasks.len(),
             known_tasks: solved.len(),
@@ -145,7 +149,7 @@ impl Score {
             missing: tasks.iter().filter(|task| !task.submitted).count(),
             solved: (!solved.is_empty()).then(|| solved.iter().filter(|s| **s).count()),
             pass_at_1: shares(tasks, |test| test.pass_at_1),
-            pass_at_2: shares(tasks, with_two),
+            pass_at_2: shares(tasks, |test| test.pass_at_2),
             oracle: tests().any(|t| t.oracle.is_some()).then(|| shares(tasks, |test| test.oracle)),
             strict_interval: bootstrap_interval(&strict, 0),
             fractional_interval: bootstrap_interval(&fractions, 0),
@@ -184,6 +188,21 @@ pub fn bootstrap_interval(values: &[f64], seed: u64) -> Option<[f64; 2]> {
     means.sort_by(f64::total_cmp);
     let tail = RESAMPLES / 40;
     Some([means[tail], means[RESAMPLES - 1 - tail]])
+}
+
+/// The exact two-sided McNemar test: the probability that of `a + b` tasks on which two methods differ, so uneven a
+/// part or a more uneven one goes to one of them, if each is as likely to win a task (McNemar 1947; the exact
+/// form is a binomial test).
+pub fn mcnemar(a: usize, b: usize) -> f64 {
+    let n = a + b;
+    // ln C(n, k) - n ln 2, from one k to the next.
+    let mut log_term = -(n as f64) * 2f64.ln();
+    let mut tail = 0.0;
+    for k in 0..=a.min(b) {
+        tail += log_term.exp();
+        log_term += ((n - k) as f64 / (k + 1) as f64).ln();
+    }
+    (2.0 * tail).min(1.0)
 }
 
 fn shares(tasks: &[TaskScore], rule: Rule) -> Shares {
@@ -293,6 +312,19 @@ mod tests {
         let score = Score::of(&scores);
         assert_eq!(score.oracle.and_then(|shares| shares.strict), Some(1.0 / 3.0));
         assert_eq!(score.solved, Some(0));
+    }
+
+    #[test]
+    fn the_exact_test_knows_the_binomial_tables() {
+        assert_eq!(mcnemar(0, 0), 1.0);
+        assert_eq!(mcnemar(3, 3), 1.0);
+        for (a, b, p) in [(5, 0, 0.0625), (0, 8, 2.0 / 256.0), (1, 7, 18.0 / 256.0)] {
+            assert!((mcnemar(a, b) - p).abs() < 1e-12, "{a} {b}");
+            assert_eq!(mcnemar(a, b), mcnemar(b, a));
+        }
+        // R: binom.test(40, 100)$p.value
+        assert!((mcnemar(40, 60) - 0.056_887_93).abs() < 1e-7, "{}", mcnemar(40, 60));
+        assert!(mcnemar(0, 2000) >= 0.0 && mcnemar(1000, 1000) == 1.0);
     }
 
     #[test]

@@ -27,5 +27,6 @@ pub mod evaluate;
 pub mod recipe;
 pub mod pipeline;
 pub mod run;
+pub mod compare;
 pub mod render;
 pub mod cli;

@@ -3,6 +3,7 @@
 //! Standard output carries data only; everything for people goes to standard error.
 
 mod chart;
+mod compare;
 mod data;
 mod doctor;
 mod fit;
@@ -56,6 +57,8 @@ pub struct Global {
 enum Command {
     /// Solve tasks: fit an adapter to each, predict under many views, vote, write a submission.
     Solve(solve::Args),
+    /// Compare variants of a recipe on the same tasks: baselines, ablations, budgets, votes.
+    Compare(compare::Args),
     /// Fit one task's adapter, watch the loss, and keep the adapter.
     Fit(fit::Args),
     /// Predict with a saved adapter, or with none (the in-context baseline).
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
     log::start(global.verbose);
     let outcome = match cli.command {
         Command::Solve(args) => solve::run(args, global),
+        Command::Compare(args) => compare::run(args, global),
         Command::Fit(args) => fit::run(args, global),
         Command::Predict(args) => predict::run(args, global),
         Command::Pretrain(args) => pretrain::run(args, global),

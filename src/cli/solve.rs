@@ -21,7 +21,7 @@ use crate::public;
 use crate::recipe::Recipe;
 use crate::run::{
     Circumstances, Deadline, Identity, Limits, Plan, Run, RunDirectory, Schedule, Shard, execute,
-    fallbacks, hash_replays, hash_tasks, read_run,
+    fallbacks, hash_replays, read_run,
 };
 
 /// Arguments of `solve`.
@@ -258,17 +258,9 @@ impl Args {
             limits.memory_bytes = earlier.run.identity.limits.memory_bytes;
         }
         let identity = Identity {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            recipe: recipe.name.clone(),
-            settings: recipe.to_toml(),
-            seed: recipe.seed,
-            model,
-            dataset: dataset.name.clone(),
-            dataset_sha256: hash_tasks(&dataset.tasks),
-            limits,
             replay: earlier.map(|earlier| hash_replays(&earlier.replays)),
             shard: self.shard,
-            tasks: dataset.tasks.iter().map(|task| task.id.clone()).collect(),
+            ..Identity::new(recipe, dataset, model, limits)
         };
         if let Some(earlier) = earlier {
             earlier.check(&identity)?;

@@ -6,7 +6,7 @@ use super::Curve;
 use crate::arc::{Grid, Task};
 use crate::candidate::{Candidate, MapMeta, Uncertainty};
 use crate::engine::{Adapter, Check, StopReason};
-use crate::vote::Tally;
+use crate::vote::{Tally, VoteConfig, tally_votes};
 
 /// What became of a task. One line of a run's `records.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -99,6 +99,16 @@ impl TaskRecord {
     pub fn replay(&self) -> Replay {
         let progress = self.curve.0.iter().map(|s| s.progress).collect();
         Replay { fitted: self.fitted, progress, chunks: self.chunks.clone() }
+    }
+
+    /// The attempts that another vote makes of the same candidates.
+    pub fn revote(&self, config: &VoteConfig) -> Vec<[Grid; 2]> {
+        let mut attempts = self.attempts.clone();
+        for (attempts, test) in attempts.iter_mut().zip(&self.tests) {
+            let tally = tally_votes(&test.candidates, &self.maps, config);
+            *attempts = tally.attempts(&test.candidates, &attempts[0]);
+        }
+        attempts
     }
 
     /// The distinct grids that were candidates for each test, the best first.

@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Shard;
-use crate::arc::{Task, task_to_json};
+use crate::arc::{Dataset, Task, task_to_json};
 use crate::engine::ModelInfo;
 use crate::pipeline::Replay;
+use crate::recipe::Recipe;
 
 /// Everything that decides the content of a submission.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -94,6 +95,23 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 impl Identity {
+    /// A run over all of `dataset`, nothing repeated.
+    pub fn new(recipe: &Recipe, dataset: &Dataset, model: ModelInfo, limits: Limits) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            recipe: recipe.name.clone(),
+            settings: recipe.to_toml(),
+            seed: recipe.seed,
+            model,
+            dataset: dataset.name.clone(),
+            dataset_sha256: hash_tasks(&dataset.tasks),
+            limits,
+            replay: None,
+            shard: None,
+            tasks: dataset.tasks.iter().map(|task| task.id.clone()).collect(),
+        }
+    }
+
     /// The ids that this run works on: those of its shard.
     pub fn own_tasks(&self) -> Vec<String> {
         match self.shard {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const EXCEPTIONS: [(&str, &str); 0] = [];
 
 /// Modules that know no tensors.
-const WITHOUT_BURN: [&str; 15] = [
+const WITHOUT_BURN: [&str; 16] = [
     "memory",
     "rng",
     "arc",
@@ -23,6 +23,7 @@ const WITHOUT_BURN: [&str; 15] = [
     "recipe",
     "pipeline",
     "run",
+    "compare",
     "render",
 ];
 

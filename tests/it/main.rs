@@ -4,6 +4,7 @@ mod architecture;
 mod bad_input;
 mod commands;
 mod common;
+mod compare;
 mod data;
 mod resume;
 mod shards;
