@@ -49,7 +49,7 @@ pub enum CompareError {
         /// The variant's name.
         variant: String,
         /// What is wrong with its recipe.
-        source: RecipeError,
+        source: Box<RecipeError>,
     },
     /// A variant that is asked for and not there.
     #[error("there is no variant `{name}` in {origin}; it has {known}")]
@@ -167,14 +167,14 @@ impl Comparison {
             if variants.iter().any(|other| other.name == name) {
                 return Err(malformed(format!("two variants are called `{name}`; rename one")));
             }
-            if seconds.is_some_and(|s| !(s > 0.0)) {
+            if seconds.is_some_and(|s| s.is_nan() || s <= 0.0) {
                 return Err(malformed(format!("`{name}` has no time: `seconds` must be above 0")));
             }
             let mut overrides = overrides.to_vec();
             overrides.extend(assignments(&set, ""));
             let recipe = Recipe::resolve(base, &overrides).map_err(|source_error| {
                 let (origin, variant) = (source.to_owned(), name.clone());
-                CompareError::Recipe { origin, variant, source: source_error }
+                CompareError::Recipe { origin, variant, source: Box::new(source_error) }
             })?;
             variants.push(Variant { name, recipe, steps, seconds });
         }
