@@ -371,27 +371,28 @@ mod avx512 {
 
     use super::{Mat, PANEL};
 
-    /// Calls the tile for this number of rows.
+    /// Calls the tile for this number of rows and of registers a row.
     macro_rules! for_rows {
-        ($rows:expr, $tile:ident) => {
+        ($rows:expr, $registers:literal, $tile:ident) => {
             match $rows {
-                1 => $tile!(1),
-                2 => $tile!(2),
-                3 => $tile!(3),
-                4 => $tile!(4),
-                5 => $tile!(5),
-                6 => $tile!(6),
-                7 => $tile!(7),
-                8 => $tile!(8),
-                9 => $tile!(9),
-                10 => $tile!(10),
-                11 => $tile!(11),
-                _ => $tile!(12),
+                1 => $tile!(1, $registers),
+                2 => $tile!(2, $registers),
+                3 => $tile!(3, $registers),
+                4 => $tile!(4, $registers),
+                5 => $tile!(5, $registers),
+                6 => $tile!(6, $registers),
+                7 => $tile!(7, $registers),
+                8 => $tile!(8, $registers),
+                9 => $tile!(9, $registers),
+                10 => $tile!(10, $registers),
+                11 => $tile!(11, $registers),
+                _ => $tile!(12, $registers),
             }
         };
     }
 
-    /// Rows of a tile: 12 × 2 accumulators, two registers of `b` and one of `a` fit into 32.
+    /// Rows of a tile: 12 × 2 accumulators, two registers of `b` and one of `a` fit into 32. A panel of at most 16
+    /// columns (a head's values) needs one register a row, and 12 sums still hide the unit's latency.
     const ROWS: usize = 12;
 
     /// All rows of `c` in the columns of one panel.
@@ -421,8 +422,8 @@ mod avx512 {
                 let a_row = a.data.as_ptr().add(row * a.row_stride);
                 let c_row = c.as_mut_ptr().add(row * c_stride);
                 macro_rules! tile {
-                    ($rows:literal) => {
-                        tile::<$rows>(
+                    ($rows:literal, $registers:literal) => {
+                        tile::<$rows, $registers>(
                             a.columns,
                             a_row,
                             a.row_stride,
@@ -436,7 +437,11 @@ mod avx512 {
                         )
                     };
                 }
-                for_rows!((a.rows - row).min(ROWS), tile);
+                if width > 16 {
+                    for_rows!((a.rows - row).min(ROWS), 2, tile);
+                } else {
+                    for_rows!((a.rows - row).min(ROWS), 1, tile);
+                }
             }
             row += ROWS;
         }
@@ -478,8 +483,8 @@ mod avx512 {
                 let a_row = a.data.as_ptr().add(row * a.row_stride);
                 let c_row = c.as_mut_ptr().add(row * c_stride);
                 macro_rules! tile {
-                    ($rows:literal) => {
-                        tile_bf16::<$rows>(
+                    ($rows:literal, $registers:literal) => {
+                        tile_bf16::<$rows, $registers>(
                             a.pairs,
                             a_row,
                             a.row_stride,
@@ -493,7 +498,11 @@ mod avx512 {
                         )
                     };
                 }
-                for_rows!((a.rows - row).min(ROWS), tile);
+                if width > 16 {
+                    for_rows!((a.rows - row).min(ROWS), 2, tile);
+                } else {
+                    for_rows!((a.rows - row).min(ROWS), 1, tile);
+                }
             }
             row += ROWS;
         }
@@ -501,7 +510,7 @@ mod avx512 {
 
     #[target_feature(enable = "avx512f,avx512bf16")]
     #[inline]
-    unsafe fn tile_bf16<const M: usize>(
+    unsafe fn tile_bf16<const M: usize, const N: usize>(
         pairs: usize,
         a: *const u32,
         a_row: usize,
@@ -515,19 +524,18 @@ mod avx512 {
     ) {
         // SAFETY: as in `tile`; a 512-bit register of 16 pairs is reinterpreted, not converted.
         unsafe {
-            let mut sums = [[_mm512_setzero_ps(); 2]; M];
+            let mut sums = [[_mm512_setzero_ps(); N]; M];
             for p in 0..pairs {
-                let load = |at: usize| {
-                    transmute::<__m512i, __m512bh>(_mm512_loadu_si512(
-                        panel.add(p * PANEL + at).cast(),
-                    ))
-                };
-                let b = [load(0), load(16)];
+                let b: [__m512bh; N] = std::array::from_fn(|n| {
+                    let at = panel.add(p * PANEL + 16 * n);
+                    transmute::<__m512i, __m512bh>(_mm512_loadu_si512(at.cast()))
+                });
                 for (i, sums) in sums.iter_mut().enumerate() {
                     let x = *a.add(i * a_row + p * a_column);
                     let x = transmute::<__m512i, __m512bh>(_mm512_set1_epi32(x.cast_signed()));
-                    sums[0] = _mm512_dpbf16_ps(sums[0], x, b[0]);
-                    sums[1] = _mm512_dpbf16_ps(sums[1], x, b[1]);
+                    for (sum, b) in sums.iter_mut().zip(b) {
+                        *sum = _mm512_dpbf16_ps(*sum, x, b);
+                    }
                 }
             }
             store(&sums, c, c_row, add, alpha, masks);
@@ -536,7 +544,7 @@ mod avx512 {
 
     #[target_feature(enable = "avx512f")]
     #[inline]
-    unsafe fn tile<const M: usize>(
+    unsafe fn tile<const M: usize, const N: usize>(
         k: usize,
         a: *const f32,
         a_row: usize,
@@ -551,16 +559,15 @@ mod avx512 {
         // SAFETY: the caller promises that rows `0..M` of `a` and `c` and `k` rows of the panel are in bounds;
         // the masks keep loads and stores of `c` within its columns.
         unsafe {
-            let mut sums = [[_mm512_setzero_ps(); 2]; M];
+            let mut sums = [[_mm512_setzero_ps(); N]; M];
             for p in 0..k {
-                let b = [
-                    _mm512_loadu_ps(panel.add(p * PANEL)),
-                    _mm512_loadu_ps(panel.add(p * PANEL + 16)),
-                ];
+                let b: [__m512; N] =
+                    std::array::from_fn(|n| _mm512_loadu_ps(panel.add(p * PANEL + 16 * n)));
                 for (i, sums) in sums.iter_mut().enumerate() {
                     let x = _mm512_set1_ps(*a.add(i * a_row + p * a_column));
-                    sums[0] = _mm512_fmadd_ps(x, b[0], sums[0]);
-                    sums[1] = _mm512_fmadd_ps(x, b[1], sums[1]);
+                    for (sum, b) in sums.iter_mut().zip(b) {
+                        *sum = _mm512_fmadd_ps(x, b, *sum);
+                    }
                 }
             }
             store(&sums, c, c_row, add, alpha, masks);
@@ -569,8 +576,8 @@ mod avx512 {
 
     #[target_feature(enable = "avx512f")]
     #[inline]
-    unsafe fn store<const M: usize>(
-        sums: &[[__m512; 2]; M],
+    unsafe fn store<const M: usize, const N: usize>(
+        sums: &[[__m512; N]; M],
         c: *mut f32,
         c_row: usize,
         add: bool,
@@ -579,7 +586,7 @@ mod avx512 {
     ) {
         let alpha = _mm512_set1_ps(alpha);
         for (i, sums) in sums.iter().enumerate() {
-            for half in 0..2 {
+            for half in 0..N {
                 // SAFETY: the caller promises that rows `0..M` of `c` are in bounds; the masks keep loads and
                 // stores within its columns.
                 unsafe {
