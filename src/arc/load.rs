@@ -30,13 +30,22 @@ const SOLUTIONS: &str = "_solutions.json";
 /// # Errors
 /// [`TaskError`] if nothing at all can be used. One bad task among others is in [`Dataset::failed`].
 pub fn load(path: &Path, solutions: Option<&Path>) -> Result<Dataset, TaskError> {
+    load_up_to(path, solutions, PAIRS_AS_EXAMPLES)
+}
+
+/// As [`load`]; of a list of pairs, at most so many become demonstrations.
+pub(crate) fn load_up_to(
+    path: &Path,
+    solutions: Option<&Path>,
+    most_examples: usize,
+) -> Result<Dataset, TaskError> {
     let mut parts = Vec::new();
     let mut answers = solutions.map(Path::to_path_buf);
     for file in files(path)? {
         if answers.is_none() {
             answers = solutions_beside(&file);
         }
-        parts.extend(read_parts(&file, path)?);
+        parts.extend(read_parts(&file, path, most_examples)?);
     }
     let answers = answers.map(|path| read_solutions(&path)).transpose()?;
     assemble(&path.display().to_string(), parts, answers)
@@ -47,14 +56,24 @@ pub fn load(path: &Path, solutions: Option<&Path>) -> Result<Dataset, TaskError>
 /// # Errors
 /// As [`load`].
 pub fn load_reader(
+    reader: impl Read,
+    name: &str,
+    solutions: Option<&Path>,
+) -> Result<Dataset, TaskError> {
+    load_reader_up_to(reader, name, solutions, PAIRS_AS_EXAMPLES)
+}
+
+/// As [`load_reader`]; of a list of pairs, at most so many become demonstrations.
+pub(crate) fn load_reader_up_to(
     mut reader: impl Read,
     name: &str,
     solutions: Option<&Path>,
+    most_examples: usize,
 ) -> Result<Dataset, TaskError> {
     let mut bytes = Vec::new();
     reader.read_to_end(&mut bytes).map_err(|error| unreadable(name, &error))?;
     let id = name.trim_matches(['<', '>']);
-    let parts = parts_of(&bytes, name, id)?;
+    let parts = parts_of(&bytes, name, id, most_examples)?;
     let answers = solutions.map(read_solutions).transpose()?;
     assemble(name, parts, answers)
 }
@@ -193,9 +212,10 @@ fn read_solutions(path: &Path) -> Result<Solutions, TaskError> {
 }
 
 /// The parts of one file. In a folder, a file that cannot be read at all counts as one bad task.
-fn read_parts(file: &Path, source: &Path) -> Result<Vec<Part>, TaskError> {
+fn read_parts(file: &Path, source: &Path, most_examples: usize) -> Result<Vec<Part>, TaskError> {
     let id = stem(file);
-    let parts = read(file).and_then(|bytes| parts_of(&bytes, &file.display().to_string(), &id));
+    let name = file.display().to_string();
+    let parts = read(file).and_then(|bytes| parts_of(&bytes, &name, &id, most_examples));
     match parts {
         Err(error) if file != source => {
             Ok(vec![Part { file: error.file, id, task: Err(error.problem) }])
@@ -204,7 +224,12 @@ fn read_parts(file: &Path, source: &Path) -> Result<Vec<Part>, TaskError> {
     }
 }
 
-fn parts_of(bytes: &[u8], file: &str, id: &str) -> Result<Vec<Part>, TaskError> {
+fn parts_of(
+    bytes: &[u8],
+    file: &str,
+    id: &str,
+    most_examples: usize,
+) -> Result<Vec<Part>, TaskError> {
     let whole = |problem| TaskError { file: file.to_string(), task: None, problem };
     let part = |id: String, task| Part { file: file.to_string(), id, task };
     Ok(match parse::document(bytes).map_err(whole)? {
@@ -212,17 +237,20 @@ fn parts_of(bytes: &[u8], file: &str, id: &str) -> Result<Vec<Part>, TaskError> 
             vec![part(id.to_string(), task)]
         }
         Document::Set(tasks) => tasks.into_iter().map(|(id, task)| part(id, task)).collect(),
-        Document::Pairs(pairs) => vec![part(id.to_string(), pairs.and_then(task_of))],
+        Document::Pairs(pairs) => {
+            let task = pairs.and_then(|pairs| task_of(pairs, most_examples));
+            vec![part(id.to_string(), task)]
+        }
         Document::Unknown(found) => return Err(whole(TaskProblem::UnknownFormat { found })),
     })
 }
 
 /// A task made of the first pairs of a list.
-fn task_of(pairs: Vec<Example>) -> Result<Task, TaskProblem> {
+fn task_of(pairs: Vec<Example>, most_examples: usize) -> Result<Task, TaskProblem> {
     if pairs.len() < 2 {
         return Err(TaskProblem::TooFewPairs(pairs.len()));
     }
-    let n_examples = PAIRS_AS_EXAMPLES.min(pairs.len() - 1);
+    let n_examples = most_examples.min(pairs.len() - 1);
     let mut pairs = pairs.into_iter();
     let examples = pairs.by_ref().take(n_examples).collect();
     let tests = pairs.take(1).map(|p| Test { input: p.input, output: Some(p.output) });

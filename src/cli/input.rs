@@ -26,12 +26,17 @@ impl Tasks {
         if !self.tasks.is_empty() {
             dataset = dataset.select(&self.tasks)?;
         }
-        for error in &dataset.failed {
-            eprintln!("warning: {error}");
-        }
+        warn_of_failed(&dataset);
         if dataset.tasks.is_empty() {
             anyhow::bail!("none of the tasks asked for can be used");
         }
         Ok(dataset)
+    }
+}
+
+/// Names the tasks that cannot be used on standard error.
+pub(super) fn warn_of_failed(dataset: &Dataset) {
+    for error in &dataset.failed {
+        eprintln!("warning: {error}");
     }
 }

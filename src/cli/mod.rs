@@ -2,6 +2,7 @@
 //!
 //! Standard output carries data only; everything for people goes to standard error.
 
+mod audit;
 mod chart;
 mod compare;
 mod data;
@@ -67,6 +68,8 @@ enum Command {
     Pretrain(pretrain::Args),
     /// Score a submission against known answers.
     Score(score::Args),
+    /// Find the tasks that two sets have in common.
+    Audit(audit::Args),
     /// Draw a task or a result in the terminal or as PNG.
     Show(show::Args),
     /// List, fetch and verify the public data sets.
@@ -106,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::Predict(args) => predict::run(args, global),
         Command::Pretrain(args) => pretrain::run(args, global),
         Command::Score(args) => score::run(args, global),
+        Command::Audit(args) => audit::run(args, global),
         Command::Show(args) => show::run(args, global),
         Command::Data(args) => data::run(args, global),
         Command::Synth(args) => synth::run(args, global),

@@ -94,15 +94,33 @@ pub fn resolve_with_solutions(
     name_or_path: &str,
     solutions: Option<&Path>,
 ) -> Result<Dataset, ResolveError> {
+    resolve_up_to(name_or_path, solutions, arc::PAIRS_AS_EXAMPLES)
+}
+
+/// As [`resolve`], but of a list of pairs (RE-ARC) every pair becomes a demonstration, except the last, which
+/// is the test.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_whole(name_or_path: &str) -> Result<Dataset, ResolveError> {
+    resolve_up_to(name_or_path, None, usize::MAX)
+}
+
+fn resolve_up_to(
+    name_or_path: &str,
+    solutions: Option<&Path>,
+    most_examples: usize,
+) -> Result<Dataset, ResolveError> {
     if name_or_path == "-" {
-        return Ok(arc::load_reader(std::io::stdin().lock(), arc::STDIN, solutions)?);
+        let input = std::io::stdin().lock();
+        return Ok(arc::load_reader_up_to(input, arc::STDIN, solutions, most_examples)?);
     }
     if names().contains(&name_or_path) {
         return named(name_or_path);
     }
     let path = Path::new(name_or_path);
     if path.exists() {
-        return Ok(arc::load(path, solutions)?);
+        return Ok(arc::load_up_to(path, solutions, most_examples)?);
     }
     Err(ResolveError::Unknown { name: name_or_path.to_string() })
 }

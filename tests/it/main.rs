@@ -1,6 +1,7 @@
 //! The program as its users meet it.
 
 mod architecture;
+mod audit;
 mod bad_input;
 mod commands;
 mod common;

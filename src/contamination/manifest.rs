@@ -1,12 +1,11 @@
-//! Whether a model has seen what it is tested on.
-//!
-//! A model carries a manifest: one 64-bit hash for each pair that it may have been trained on. A pair and its
-//! seven turned or mirrored forms, in whatever colors, have the same hash, because training shows them all.
+//! Whether a model has seen what it is tested on: it carries a manifest, one 64-bit hash for each pair
+//! that it may have been trained on. A pair and its seven turned or mirrored forms, in whatever colors, have the
+//! same hash, because training shows them all.
 
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 
-use crate::arc::{Color, Dihedral, Example, Grid, N_COLORS, Task};
+use super::pair_hash;
+use crate::arc::{Example, Task};
 
 /// Hashes of training pairs. Two different pairs of a set of a million meet by chance about once in
 /// 10⁷ sets.
@@ -54,49 +53,13 @@ impl TrainingPairs {
     }
 }
 
-/// The first 64 bits of the SHA-256 of a pair's least form under the eight symmetries of the square, colors
-/// renamed in the order in which they appear.
-pub fn pair_hash(pair: &Example) -> u64 {
-    let form = |dihedral: Dihedral| {
-        let mut names = Names::default();
-        let mut bytes =
-            Vec::with_capacity(pair.input.cells().len() + pair.output.cells().len() + 4);
-        for grid in [&pair.input, &pair.output] {
-            append(&dihedral.apply(grid), &mut names, &mut bytes);
-        }
-        bytes
-    };
-    let least = Dihedral::ALL.into_iter().map(form).min().expect("eight symmetries");
-    let digest = Sha256::digest(least);
-    u64::from_le_bytes(*digest.first_chunk().expect("32 bytes"))
-}
-
-/// Colors by the number of colors seen before them.
-#[derive(Default)]
-struct Names {
-    of: [Option<Color>; N_COLORS],
-    seen: Color,
-}
-
-/// Appends a grid's shape and its cells, under their new names.
-fn append(grid: &Grid, names: &mut Names, bytes: &mut Vec<u8>) {
-    bytes.extend([grid.height() as u8, grid.width() as u8]);
-    for &color in grid.cells() {
-        let name = *names.of[usize::from(color)].get_or_insert_with(|| {
-            names.seen += 1;
-            names.seen - 1
-        });
-        bytes.push(name);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::arc::Test;
     use crate::arc::strategies::{example, view};
+    use crate::arc::{Dihedral, Grid, Test};
 
     proptest! {
         #[test]
