@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::buffer::Buffer;
 use super::layout::{Layout, Sequence};
-use super::matmul::{Into, Mat, Packed, matmul, multiply};
+use super::matmul::{Into, Mat, Packed, Precision, matmul, multiply};
 use super::rows::{add_assign, dot_rows, softmax_backward_rows, softmax_rows};
 
 /// Query rows per block: 64 rows of 900 scores are 230 KB, within a second-level cache.
@@ -43,11 +43,13 @@ impl Shared {
     }
 }
 
-/// Sizes of a multi-head attention.
+/// Sizes of a multi-head attention, and how it multiplies.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Heads {
     pub(crate) n_heads: usize,
     pub(crate) head_dim: usize,
+    /// Of the products of queries, keys, values and shares; the softmax is in f32.
+    pub(crate) precision: Precision,
 }
 
 impl Heads {
@@ -112,8 +114,8 @@ pub(crate) fn attention_forward(
         heads.gather(qkv, 3 * d, head * hd, &sequence.own, &mut q);
         heads.gather(qkv, 3 * d, d + head * hd, &key_ranges, &mut k);
         heads.gather(qkv, 3 * d, 2 * d + head * hd, &key_ranges, &mut v);
-        let k = Packed::new(Mat::new(&k, nk, hd).t());
-        let v = Packed::new(Mat::new(&v, nk, hd));
+        let k = Packed::in_precision(Mat::new(&k, nk, hd).t(), heads.precision);
+        let v = Packed::in_precision(Mat::new(&v, nk, hd), heads.precision);
         for at in (0..nq).step_by(BLOCK) {
             let m = BLOCK.min(nq - at);
             let s = &mut scores[..m * nk];
@@ -178,7 +180,7 @@ pub(crate) fn attention_backward(
             let mut delta = Buffer::stale(nq);
             dot_rows(&o, &g, hd, &mut delta);
             let (k, v) = (Mat::new(&k, nk, hd), Mat::new(&v, nk, hd));
-            let (k, k_t, v_t) = (Packed::new(k), Packed::new(k.t()), Packed::new(v.t()));
+            let [k, k_t, v_t] = [k, k.t(), v.t()].map(|m| Packed::in_precision(m, heads.precision));
             let mut dq = Buffer::stale(nq * hd);
             let (mut dk, mut dv) = (Buffer::zeros(nk * hd), Buffer::zeros(nk * hd));
             let mut scores = Buffer::stale(BLOCK.min(nq) * nk);
@@ -193,8 +195,8 @@ pub(crate) fn attention_backward(
                 multiply(ds, nk, Into::Set, 1.0, gb, &v_t);
                 softmax_backward_rows(s, ds, nk, &lse[at..at + m], &delta[at..at + m]);
                 let (p, ds) = (Mat::new(s, m, nk), Mat::new(ds, m, nk));
-                matmul(&mut dv, hd, Into::Add, 1.0, p.t(), gb);
-                matmul(&mut dk, hd, Into::Add, scale[head], ds.t(), qb);
+                matmul(&mut dv, hd, Into::Add, 1.0, p.t(), gb, heads.precision);
+                matmul(&mut dk, hd, Into::Add, scale[head], ds.t(), qb, heads.precision);
                 multiply(&mut dq[rows], hd, Into::Set, scale[head], ds, &k);
             }
             // The scores are scale·QKᵀ, so d(scale) = Σ dS∘QKᵀ = Σ dQ∘Q / scale.

@@ -7,11 +7,12 @@
 //! m = RMSNorm(y)·g₂          z = y + max(m·W_up, 0)²·W_down
 //! ```
 //! LoRA (Hu et al. 2021): each `W` may carry an update `scale·A·B`. The forward pass multiplies by the sum
-//! `W + scale·A·B`, which costs `rank/n_tokens` of the product itself; the backward pass never forms a
+//! `W + scale·A·B`, which costs `rank/n_tokens` of the product itself, and keeps it; the backward pass never forms a
 //! weight-shaped gradient but stays on the activation side: `dA = scale·xᵀ(dy·Bᵀ)`, `dB = scale·(x·A)ᵀdy`.
 //!
-//! Kept for the backward pass: the input, the normalized q/k with v, the attention's output and row sums,
-//! the middle activation `y`, the MLP's pre-activation, and the norms' factors. Everything else is recomputed.
+//! Kept for the backward pass: the input, the weights with their update, the normalized q/k with v, the
+//! attention's output and row sums, the middle activation `y`, the MLP's pre-activation, and the norms' factors.
+//! Everything else is recomputed.
 
 use std::ops::Range;
 
@@ -54,7 +55,7 @@ pub struct BlockShape {
     pub d_ff: usize,
     /// The adapter, if there is one.
     pub lora: Option<LoraShape>,
-    /// How the fused block multiplies in its linears; the formulation in Burn operations uses the device's.
+    /// How the fused block multiplies; the formulation in Burn operations uses the device's.
     pub precision: Precision,
 }
 
@@ -83,7 +84,8 @@ impl BlockShape {
     }
 
     fn heads(&self) -> Heads {
-        Heads { n_heads: self.n_heads, head_dim: self.d_model / self.n_heads }
+        let head_dim = self.d_model / self.n_heads;
+        Heads { n_heads: self.n_heads, head_dim, precision: self.precision }
     }
 }
 
@@ -108,6 +110,12 @@ pub struct BlockWeights<'a> {
     pub lora: &'a [f32],
 }
 
+impl<'a> BlockWeights<'a> {
+    fn linears(&self) -> [&'a [f32]; 4] {
+        [self.qkv_proj, self.o_proj, self.up_proj, self.down_proj]
+    }
+}
+
 /// What [`block_forward`] keeps for [`block_backward`].
 #[derive(Debug)]
 pub struct BlockState {
@@ -119,6 +127,8 @@ pub struct BlockState {
     middle: Buffer,
     middle_rms: Buffer,
     pre_activation: Buffer,
+    /// The linears' weights with their update.
+    merged: [Option<Buffer>; 4],
 }
 
 /// Which gradients are asked for.
@@ -155,50 +165,36 @@ pub struct BlockGradients {
     pub lora: Vec<f32>,
 }
 
-/// The four linears with their LoRA update folded in.
-struct Linears<'a> {
-    base: [&'a [f32]; 4],
-    merged: [Option<Buffer>; 4],
-    sizes: [(usize, usize); 4],
-    precision: Precision,
+/// Each linear's weights with its update, where it has one.
+fn merged(shape: &BlockShape, weights: &BlockWeights<'_>) -> [Option<Buffer>; 4] {
+    let (ranges, _) = shape.lora_ranges();
+    let (base, sizes) = (weights.linears(), shape.linears());
+    std::array::from_fn(|i| {
+        let (lora, (a, b)) = (shape.lora?, ranges[i].clone()?);
+        let (rows, columns) = sizes[i];
+        let mut sum = Buffer::stale(rows * columns);
+        sum.copy_from_slice(base[i]);
+        let a = Mat::new(&weights.lora[a], rows, lora.rank);
+        let b = Mat::new(&weights.lora[b], lora.rank, columns);
+        matmul(&mut sum, columns, Into::Add, lora.scale, a, b, shape.precision);
+        Some(sum)
+    })
 }
 
-impl<'a> Linears<'a> {
-    fn new(shape: &BlockShape, weights: &BlockWeights<'a>) -> Self {
-        let base = [weights.qkv_proj, weights.o_proj, weights.up_proj, weights.down_proj];
-        let sizes = shape.linears();
-        let (ranges, _) = shape.lora_ranges();
-        let mut merged = [const { None }; 4];
-        if let Some(lora) = shape.lora {
-            for i in 0..4 {
-                if let Some((a, b)) = &ranges[i] {
-                    let (rows, columns) = sizes[i];
-                    let mut sum = Buffer::stale(rows * columns);
-                    sum.copy_from_slice(base[i]);
-                    let a = Mat::new(&weights.lora[a.clone()], rows, lora.rank);
-                    let b = Mat::new(&weights.lora[b.clone()], lora.rank, columns);
-                    matmul(&mut sum, columns, Into::Add, lora.scale, a, b);
-                    merged[i] = Some(sum);
-                }
-            }
-        }
-        Self { base, merged, sizes, precision: shape.precision }
-    }
-
-    fn get(&self, i: usize) -> Mat<'_> {
-        let (rows, columns) = self.sizes[i];
-        Mat::new(self.merged[i].as_deref().unwrap_or(self.base[i]), rows, columns)
-    }
-
-    /// The four weights, packed for multiplying rows of activations.
-    fn packed(&self) -> [Packed; 4] {
-        [QKV, O, UP, DOWN].map(|i| Packed::in_precision(self.get(i), self.precision))
-    }
-
-    /// The four weights transposed, packed for multiplying rows of gradients.
-    fn packed_transposed(&self) -> [Packed; 4] {
-        [QKV, O, UP, DOWN].map(|i| Packed::in_precision(self.get(i).t(), self.precision))
-    }
+/// The four weights packed as right-hand sides: as they are for rows of activations, transposed for rows of
+/// gradients.
+fn packed(
+    shape: &BlockShape,
+    weights: &BlockWeights<'_>,
+    merged: &[Option<Buffer>; 4],
+    transposed: bool,
+) -> [Packed; 4] {
+    let (base, sizes) = (weights.linears(), shape.linears());
+    std::array::from_fn(|i| {
+        let (rows, columns) = sizes[i];
+        let weight = Mat::new(merged[i].as_deref().unwrap_or(base[i]), rows, columns);
+        Packed::in_precision(if transposed { weight.t() } else { weight }, shape.precision)
+    })
 }
 
 const QKV: usize = 0;
@@ -229,7 +225,8 @@ pub fn block_forward(
     layout.check();
     let (n, d, f, heads) = (layout.n_tokens(), shape.d_model, shape.d_ff, shape.heads());
     assert_eq!(x.len(), n * d, "the input is [n_tokens, d_model]");
-    let linears = Linears::new(shape, weights).packed();
+    let merged = merged(shape, weights);
+    let linears = packed(shape, weights, &merged, false);
     let rotary = Rotary::new(heads.head_dim);
 
     let mut qkv = Buffer::stale(n * 3 * d);
@@ -284,6 +281,7 @@ pub fn block_forward(
         middle,
         middle_rms,
         pre_activation,
+        merged,
     });
     (out.into_vec(), state)
 }
@@ -305,7 +303,7 @@ pub fn block_backward(
     wanted: Wanted,
 ) -> BlockGradients {
     let (n, d, f, heads) = (layout.n_tokens(), shape.d_model, shape.d_ff, shape.heads());
-    let linears = Linears::new(shape, weights).packed_transposed();
+    let linears = packed(shape, weights, &state.merged, true);
     let rotary = Rotary::new(heads.head_dim);
     let mut grads = BlockGradients::default();
     let n_chunks = n.div_ceil(CHUNK);
@@ -478,18 +476,16 @@ fn lora_gradients(
         let (rows, columns) = shape.linears()[i];
         let r = lora.rank;
         let (input, gradient) = (Mat::new(pairs[i].0, n, rows), Mat::new(pairs[i].1, n, columns));
+        let a = Mat::new(&weights.lora[a], rows, r);
+        let b = Mat::new(&weights.lora[b], r, columns);
+        let product = |c: &mut [f32], alpha: f32, a: Mat<'_>, b: Mat<'_>| {
+            matmul(c, b.columns(), Into::Set, alpha, a, b, shape.precision);
+        };
         let mut low = Buffer::stale(n * r);
-        matmul(
-            &mut low,
-            r,
-            Into::Set,
-            lora.scale,
-            gradient,
-            Mat::new(&weights.lora[b], r, columns).t(),
-        );
-        matmul(da, r, Into::Set, 1.0, input.t(), Mat::new(&low, n, r));
-        matmul(&mut low, r, Into::Set, lora.scale, input, Mat::new(&weights.lora[a], rows, r));
-        matmul(db, columns, Into::Set, 1.0, Mat::new(&low, n, r).t(), gradient);
+        product(&mut low, lora.scale, gradient, b.t());
+        product(da, 1.0, input.t(), Mat::new(&low, n, r));
+        product(&mut low, lora.scale, input, a);
+        product(db, 1.0, Mat::new(&low, n, r).t(), gradient);
     });
     all
 }

@@ -50,6 +50,10 @@ impl<'a> Mat<'a> {
         Self { data, rows, columns, row_stride, column_stride: 1 }
     }
 
+    pub(crate) fn columns(self) -> usize {
+        self.columns
+    }
+
     /// The transposed matrix, without moving anything.
     pub fn t(self) -> Self {
         Self {
@@ -159,25 +163,31 @@ impl Packed {
 /// Fills the panel of the columns from `first` on.
 fn pack_panel(b: Mat<'_>, precision: Precision, first: usize, panel: &mut [u32]) {
     let width = PANEL.min(b.columns - first);
-    let full = |panel: &mut [f32]| {
-        if b.column_stride == 1 {
-            pack_rows(&b.data[first..], b.row_stride, width, panel);
-        } else {
-            assert_eq!(b.row_stride, 1, "a matrix is contiguous along one axis");
-            pack_columns(&b.data[first * b.column_stride..], b.column_stride, width, panel);
+    let by_rows = b.column_stride == 1;
+    assert!(by_rows || b.row_stride == 1, "a matrix is contiguous along one axis");
+    let data = &b.data[first * b.column_stride..];
+    #[cfg(target_arch = "x86_64")]
+    {
+        let half = precision == Precision::Bf16;
+        // SAFETY: bf16 is only packed where it was detected, with AVX-512BW; so was AVX-512F for the transposition
+        // of floats. The functions check the bounds.
+        unsafe {
+            if by_rows && half {
+                return avx512::pair_rows(data, b.rows, b.row_stride, width, panel, PANEL);
+            }
+            if !by_rows && half {
+                return avx512::pair_columns(data, b.rows, b.column_stride, width, panel);
+            }
+            if !by_rows && is_x86_feature_detected!("avx512f") {
+                return avx512::pack_columns(data, b.rows, b.column_stride, width, panel);
+            }
         }
-    };
-    match precision {
-        Precision::F32 => full(as_floats(panel)),
-        Precision::Bf16 if b.column_stride == 1 && width == PANEL => {
-            let end = (b.rows - 1) * b.row_stride + first + PANEL;
-            pair_rows(&b.data[first..end], b.row_stride, PANEL, panel);
-        }
-        Precision::Bf16 => {
-            let mut floats = Buffer::stale(b.rows * PANEL);
-            full(&mut floats);
-            pair_rows(&floats, PANEL, PANEL, panel);
-        }
+    }
+    assert_eq!(precision, Precision::F32, "bf16 is packed where the machine multiplies it");
+    if by_rows {
+        pack_rows(data, b.row_stride, width, as_floats(panel));
+    } else {
+        pack_columns(data, b.column_stride, width, as_floats(panel));
     }
 }
 
@@ -265,18 +275,14 @@ fn multiply_bf16(c: &mut [f32], c_stride: usize, into: Into, alpha: f32, a: Mat<
     let mut left = Buffer::stale(m * pairs);
     let (row_stride, column_stride) = if a.column_stride == 1 {
         for (row, to) in left.bits_mut().chunks_exact_mut(pairs).enumerate() {
-            pair_neighbors(&a.data[row * a.row_stride..][..a.columns], to);
+            // SAFETY: a bf16 right-hand side is only made where the feature was detected.
+            unsafe { avx512::pair_neighbors(&a.data[row * a.row_stride..][..a.columns], to) };
         }
         (pairs, 1)
     } else {
         assert_eq!(a.row_stride, 1, "a matrix is contiguous along one axis");
-        pair_rows(a.data, a.column_stride, m, &mut left.bits_mut()[..pairs * m]);
-        if a.columns % 2 == 1 {
-            // The last inner place has no partner; `pair_rows` was given one row too few to make the pair.
-            let last = &a.data[(a.columns - 1) * a.column_stride..][..m];
-            let to = &mut left.bits_mut()[(pairs - 1) * m..];
-            to.iter_mut().zip(last).for_each(|(to, v)| *to = bf16_bits(*v));
-        }
+        // SAFETY: as above; the function checks the bounds.
+        unsafe { avx512::pair_rows(a.data, a.columns, a.column_stride, m, left.bits_mut(), m) };
         (1, m)
     };
     let left = left.bits();
@@ -302,44 +308,6 @@ fn multiply_bf16(c: &mut [f32], c_stride: usize, into: Into, alpha: f32, a: Mat<
     }
 }
 
-/// The upper half of a float, rounded to nearest even; NaN is not kept apart (a loss that is one is caught).
-#[inline(always)]
-fn bf16_bits(x: f32) -> u32 {
-    let bits = x.to_bits();
-    bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16
-}
-
-multiversion! {
-    /// Pairs of neighboring values of a row; an odd last one is paired with 0.
-    fn pair_neighbors(row: &[f32], to: &mut [u32]) {
-        let (pairs, rest) = row.as_chunks::<2>();
-        for (to, [a, b]) in to.iter_mut().zip(pairs) {
-            *to = bf16_bits(*a) | bf16_bits(*b) << 16;
-        }
-        if let ([last], Some(to)) = (rest, to.last_mut()) {
-            *to = bf16_bits(*last);
-        }
-    }
-}
-
-multiversion! {
-    /// Pairs of values of neighboring rows of `width`, `stride` floats apart; an odd last row that fills the
-    /// slice is paired with zeros.
-    fn pair_rows(data: &[f32], stride: usize, width: usize, to: &mut [u32]) {
-        for (p, to) in to.chunks_exact_mut(width).enumerate() {
-            let even = &data[2 * p * stride..][..width];
-            match data.get((2 * p + 1) * stride..).and_then(|rest| rest.get(..width)) {
-                Some(odd) => {
-                    for ((to, a), b) in to.iter_mut().zip(even).zip(odd) {
-                        *to = bf16_bits(*a) | bf16_bits(*b) << 16;
-                    }
-                }
-                None => to.iter_mut().zip(even).for_each(|(to, a)| *to = bf16_bits(*a)),
-            }
-        }
-    }
-}
-
 /// [`multiply`] with a right-hand side that is packed for this one product.
 pub(crate) fn matmul(
     c: &mut [f32],
@@ -348,8 +316,9 @@ pub(crate) fn matmul(
     alpha: f32,
     a: Mat<'_>,
     b: Mat<'_>,
+    precision: Precision,
 ) {
-    multiply(c, c_stride, into, alpha, a, &Packed::new(b));
+    multiply(c, c_stride, into, alpha, a, &Packed::in_precision(b, precision));
 }
 
 /// Writes the row-major product `a · b` over `c`, on the calling thread.
@@ -363,13 +332,212 @@ pub fn product(c: &mut [f32], a: Mat<'_>, b: &Packed) {
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use std::arch::x86_64::{
-        __m512, __m512bh, __m512i, __mmask16, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
-        _mm512_loadu_si512, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_mul_ps,
-        _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
+        __m512, __m512bh, __m512i, __mmask16, _mm512_castps_si512, _mm512_cvtne2ps_pbh,
+        _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
+        _mm512_mask_storeu_epi32, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_mul_ps,
+        _mm512_permutexvar_epi16, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
+        _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_storeu_si512, _mm512_unpackhi_epi32,
+        _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
     };
     use std::mem::transmute;
 
     use super::{Mat, PANEL};
+
+    /// The lowest `n` of 16 lanes; all for 16 and more.
+    fn lanes(n: usize) -> __mmask16 {
+        ((1u32 << n.min(16)) - 1) as __mmask16
+    }
+
+    /// 32 floats as bfloat16, rounded to nearest even; `low` comes first.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    #[inline]
+    fn halves(low: __m512, high: __m512) -> __m512i {
+        // SAFETY: 512 bits are reinterpreted, not converted.
+        unsafe { transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) }
+    }
+
+    /// Pairs of neighboring values of a row; an odd last one is paired with 0.
+    ///
+    /// # Safety
+    /// Needs AVX-512F and AVX512_BF16.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(super) unsafe fn pair_neighbors(row: &[f32], to: &mut [u32]) {
+        assert_eq!(to.len(), row.len().div_ceil(2));
+        for at in (0..row.len()).step_by(32) {
+            let n = row.len() - at;
+            // SAFETY: the masks keep loads within the row and stores within its pairs; a register whose
+            // lanes are all masked is not accessed.
+            unsafe {
+                let from = row.as_ptr().add(at);
+                let low = _mm512_maskz_loadu_ps(lanes(n), from);
+                let high =
+                    _mm512_maskz_loadu_ps(lanes(n.saturating_sub(16)), from.wrapping_add(16));
+                let to = to.as_mut_ptr().add(at / 2).cast();
+                _mm512_mask_storeu_epi32(to, lanes(n.div_ceil(2)), halves(low, high));
+            }
+        }
+    }
+
+    /// For each place of 32 halves the place that it is taken from: the first of the low half, the first of the
+    /// high half, the second of the low half.
+    const INTERLEAVED: [u16; 32] = {
+        let mut places = [0; 32];
+        let mut i = 0;
+        while i < 16 {
+            places[2 * i] = i as u16;
+            places[2 * i + 1] = i as u16 + 16;
+            i += 1;
+        }
+        places
+    };
+
+    /// Pairs of values of neighboring rows, which lie `stride` floats apart: `[rows/2][to_width]`, zeros in the
+    /// columns from `width` on; an odd last row is paired with zeros.
+    ///
+    /// # Safety
+    /// Needs AVX-512F, AVX-512BW and AVX512_BF16.
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    pub(super) unsafe fn pair_rows(
+        data: &[f32],
+        rows: usize,
+        stride: usize,
+        width: usize,
+        to: &mut [u32],
+        to_width: usize,
+    ) {
+        assert!(rows == 0 || (rows - 1) * stride + width <= data.len());
+        assert!(width <= to_width && to.len() == rows.div_ceil(2) * to_width);
+        // SAFETY: 64 bytes of a constant.
+        let places = unsafe { _mm512_loadu_si512(INTERLEAVED.as_ptr().cast()) };
+        for (row, to) in (0..rows).step_by(2).zip(to.chunks_exact_mut(to_width.max(1))) {
+            for at in (0..to_width).step_by(16) {
+                let mask = lanes(width.saturating_sub(at));
+                // SAFETY: the masks keep loads within the rows and stores within the row of pairs; what is
+                // masked is not accessed.
+                unsafe {
+                    let from = data.as_ptr().wrapping_add(row * stride + at);
+                    let even = _mm512_maskz_loadu_ps(mask, from);
+                    let mask = if row + 1 < rows { mask } else { 0 };
+                    let odd = _mm512_maskz_loadu_ps(mask, from.wrapping_add(stride));
+                    let pairs = _mm512_permutexvar_epi16(places, halves(even, odd));
+                    let to = to.as_mut_ptr().add(at).cast();
+                    _mm512_mask_storeu_epi32(to, lanes(to_width - at), pairs);
+                }
+            }
+        }
+    }
+
+    /// A panel of pairs from a column-major matrix of `k` rows, whose columns lie `stride` floats apart.
+    ///
+    /// # Safety
+    /// Needs AVX-512F and AVX512_BF16.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub(super) unsafe fn pair_columns(
+        data: &[f32],
+        k: usize,
+        stride: usize,
+        width: usize,
+        panel: &mut [u32],
+    ) {
+        assert!(width == 0 || (width - 1) * stride + k <= data.len());
+        let load = |column: usize, pair: usize| {
+            let n = k - 2 * pair;
+            let from = data.as_ptr().wrapping_add(column * stride + 2 * pair);
+            // SAFETY: the caller's machine has the features; the masks keep the loads within the column.
+            unsafe {
+                let low = _mm512_maskz_loadu_ps(lanes(n), from);
+                let high =
+                    _mm512_maskz_loadu_ps(lanes(n.saturating_sub(16)), from.wrapping_add(16));
+                halves(low, high)
+            }
+        };
+        // SAFETY: as this function's.
+        unsafe { transpose_panel(k.div_ceil(2), width, panel, load) };
+    }
+
+    /// [`pair_columns`] for floats.
+    ///
+    /// # Safety
+    /// Needs AVX-512F.
+    #[target_feature(enable = "avx512f")]
+    pub(super) unsafe fn pack_columns(
+        data: &[f32],
+        k: usize,
+        stride: usize,
+        width: usize,
+        panel: &mut [u32],
+    ) {
+        assert!(width == 0 || (width - 1) * stride + k <= data.len());
+        let load = |column: usize, row: usize| {
+            let from = data.as_ptr().wrapping_add(column * stride + row);
+            // SAFETY: the caller's machine has the feature; the mask keeps the load within the column.
+            unsafe { _mm512_castps_si512(_mm512_maskz_loadu_ps(lanes(k - row), from)) }
+        };
+        // SAFETY: as this function's.
+        unsafe { transpose_panel(k, width, panel, load) };
+    }
+
+    /// Fills a panel of `rows` rows with columns of words: `load` gives 16 words of a column from a row on.
+    ///
+    /// # Safety
+    /// Needs AVX-512F.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    unsafe fn transpose_panel(
+        rows: usize,
+        width: usize,
+        panel: &mut [u32],
+        load: impl Fn(usize, usize) -> __m512i,
+    ) {
+        assert_eq!(panel.len(), rows * PANEL);
+        for row in (0..rows).step_by(16) {
+            for column in (0..PANEL).step_by(16) {
+                let mut words = [_mm512_setzero_si512(); 16];
+                for (c, words) in words.iter_mut().enumerate().take(width.saturating_sub(column)) {
+                    *words = load(column + c, row);
+                }
+                let words = transposed(words);
+                for (r, words) in words.iter().enumerate().take(rows - row) {
+                    let to = panel[(row + r) * PANEL + column..][..16].as_mut_ptr();
+                    // SAFETY: 16 words of the panel.
+                    unsafe { _mm512_storeu_si512(to.cast(), *words) };
+                }
+            }
+        }
+    }
+
+    /// 16 × 16 words, rows as columns: in pairs, in fours, then in groups of four lanes.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn transposed(rows: [__m512i; 16]) -> [__m512i; 16] {
+        let mut twos = rows;
+        for i in (0..16).step_by(2) {
+            twos[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
+            twos[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+        }
+        // Afterwards lane l of register 4·g + j holds column 4·l + j of rows 4·g to 4·g + 3.
+        let mut fours = twos;
+        for i in (0..16).step_by(4) {
+            for j in 0..2 {
+                fours[i + 2 * j] = _mm512_unpacklo_epi64(twos[i + j], twos[i + j + 2]);
+                fours[i + 2 * j + 1] = _mm512_unpackhi_epi64(twos[i + j], twos[i + j + 2]);
+            }
+        }
+        let mut columns = fours;
+        for j in 0..4 {
+            let [a, b, c, d] = [fours[j], fours[j + 4], fours[j + 8], fours[j + 12]];
+            // 0x88 takes the even lanes of both, 0xdd the odd ones.
+            let (even_ab, even_cd) =
+                (_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0x88>(c, d));
+            let (odd_ab, odd_cd) =
+                (_mm512_shuffle_i32x4::<0xdd>(a, b), _mm512_shuffle_i32x4::<0xdd>(c, d));
+            columns[j] = _mm512_shuffle_i32x4::<0x88>(even_ab, even_cd);
+            columns[j + 4] = _mm512_shuffle_i32x4::<0x88>(odd_ab, odd_cd);
+            columns[j + 8] = _mm512_shuffle_i32x4::<0xdd>(even_ab, even_cd);
+            columns[j + 12] = _mm512_shuffle_i32x4::<0xdd>(odd_ab, odd_cd);
+        }
+        columns
+    }
 
     /// Calls the tile for this number of rows and of registers a row.
     macro_rules! for_rows {
@@ -413,8 +581,7 @@ mod avx512 {
         assert_eq!(panel.len(), a.columns * PANEL);
         assert!((a.rows - 1) * a.row_stride + (a.columns - 1) * a.column_stride < a.data.len());
         assert!((a.rows - 1) * c_stride + width <= c.len());
-        let masks =
-            [width.min(16), width.saturating_sub(16)].map(|n| ((1u32 << n) - 1) as __mmask16);
+        let masks = [width, width.saturating_sub(16)].map(lanes);
         let mut row = 0;
         while row < a.rows {
             // SAFETY: by the assertions above, rows `row..row + M` of `a` and `c` are in bounds.
@@ -474,8 +641,7 @@ mod avx512 {
         assert_eq!(panel.len(), a.pairs * PANEL);
         assert!((a.rows - 1) * a.row_stride + (a.pairs - 1) * a.column_stride < a.data.len());
         assert!((a.rows - 1) * c_stride + width <= c.len());
-        let masks =
-            [width.min(16), width.saturating_sub(16)].map(|n| ((1u32 << n) - 1) as __mmask16);
+        let masks = [width, width.saturating_sub(16)].map(lanes);
         let mut row = 0;
         while row < a.rows {
             // SAFETY: by the assertions above, rows `row..row + M` of `a` and `c` are in bounds.

@@ -17,7 +17,8 @@ fn two_sets_are_compared_by_cells_and_by_colors() {
     assert_eq!(object["a"], json!({"name": "tasks", "tasks": 2, "pairs": 8}));
     // The second tiny task is the first one with other colors.
     let found = object["findings"].as_array().unwrap();
-    let row = |f: &Value| json!([f["level"], f["a"], f["b"], f["matches"].as_array().unwrap().len()]);
+    let row =
+        |f: &Value| json!([f["level"], f["a"], f["b"], f["matches"].as_array().unwrap().len()]);
     let rows: Vec<Value> = found.iter().map(row).collect();
     assert_eq!(rows, [json!(["identical", "a", "x", 4]), json!(["equivalent", "b", "x", 4])]);
     assert_eq!(object["levels"]["identical"], json!({"a": 1, "b": 1}));
