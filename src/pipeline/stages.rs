@@ -116,10 +116,9 @@ impl<'a> Solving<'a> {
         if repeated.is_some_and(|r| !r.fitted) {
             return Ok(no_fit(StopReason::NotFitted, Some("not fitted in the repeated run")));
         }
-        if self.task.examples.len() == 1 && config.format != FitFormat::E2e {
+        if self.task.examples.len() == 1 {
             config.format = FitFormat::E2e;
-            note =
-                Some("one demonstration: leave-one-out is impossible, fitted end-to-end instead");
+            note = Some("one demonstration: leave-one-out is impossible, fitted end-to-end");
         }
         let formats = if config.format == FitFormat::Both { 2.0 } else { 1.0 };
         let per_view = formats * self.seconds_per_view;

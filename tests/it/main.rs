@@ -7,6 +7,7 @@ mod commands;
 mod common;
 mod compare;
 mod data;
+mod kaggle;
 mod resume;
 mod shards;
 mod synth;

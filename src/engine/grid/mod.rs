@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn one_demonstration_is_fitted_end_to_end_with_a_note() {
         let (engine, task) = (engine(), recolor_task(1));
-        let fit = fit(&engine, &task, &recipe(&[]), limits(2));
+        let fit = fit(&engine, &task, &recipe(&["fit.format=both"]), limits(2));
         assert_eq!(fit.adapter.unwrap().formats, [Format::E2e]);
         assert!(fit.notes[0].contains("one demonstration"), "{:?}", fit.notes);
     }

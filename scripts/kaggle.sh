@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# An ARC Prize submission on Kaggle, where the notebook has no internet.
+#
+#   scripts/kaggle.sh [CHALLENGES [OUT [DEADLINE]]]
+#
+# Before: put three files into a Kaggle dataset named arc-ttt and attach it to the notebook:
+#   arc-ttt        the program: cargo build --release, on a system whose C library is no newer than the notebook's
+#   weights        optional, as model.safetensors: without it the model inside the program is used
+#   kaggle.sh      this script
+# In the notebook, with the internet off, one cell is enough:
+#   !bash /kaggle/input/arc-ttt/kaggle.sh
+#
+# The submission is valid from the first second on and is renewed after each task; the run ends by DEADLINE, which
+# leaves the notebook half an hour of its twelve. Started again with the same OUT, it goes on.
+set -euo pipefail
+
+input=${KAGGLE_INPUT:-/kaggle/input}
+challenges=${1:-$(find "$input" -name '*test_challenges.json' | sort | head -n 1)}
+out=${2:-/kaggle/working}
+deadline=${3:-11.5h}
+if [[ ! -f $challenges ]]; then
+    echo "no *test_challenges.json under $input: attach the competition's data, or name the file" >&2
+    exit 2
+fi
+
+here=$(cd "$(dirname "$0")" && pwd)
+# Attached datasets are read-only and lose the permission to run.
+program=$(mktemp -d)/arc-ttt
+cp "${ARC_TTT:-$here/arc-ttt}" "$program"
+chmod +x "$program"
+
+model=()
+[[ -f $here/model.safetensors ]] && model=(--model "$here/model.safetensors")
+
+mkdir -p "$out"
+run=$out/arc-ttt-run
+# However the run ends: what there is by then is what is handed in.
+trap 'if [[ -f $run/submission.json ]]; then cp "$run/submission.json" "$out/submission.json"; fi' EXIT
+# The run directory counts towards the notebook's output, so adapters are not kept. Exit code 1 says that a task failed
+# and has a fallback answer; the submission is whole.
+"$program" solve "$challenges" ${model[@]+"${model[@]}"} --deadline "$deadline" --no-adapters --out "$run" || (($? == 1))

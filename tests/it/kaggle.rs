@@ -1,0 +1,38 @@
+//! `scripts/kaggle.sh`, on folders that look like a notebook's.
+
+#![cfg(unix)]
+
+use std::fs;
+
+use assert_cmd::Command;
+use assert_cmd::cargo::cargo_bin;
+use predicates::str::contains;
+use serde_json::json;
+
+use super::common::{Place, is_valid_submission, tiny_task};
+
+fn notebook(place: &Place) -> Command {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/kaggle.sh");
+    let mut command = Command::new("bash");
+    command.current_dir(place.path("")).arg(script);
+    command.env("ARC_TTT", cargo_bin("arc-ttt")).env("KAGGLE_INPUT", place.path("input"));
+    command
+}
+
+#[test]
+fn the_competition_s_file_is_found_and_a_submission_is_left_where_kaggle_takes_it() {
+    let place = Place::new(&[]);
+    fs::create_dir_all(place.path("input/arc-prize")).unwrap();
+    let mut tasks = json!({"a": tiny_task(0), "b": tiny_task(1)});
+    tasks["b"]["test"][0].as_object_mut().unwrap().remove("output");
+    place.write("input/arc-prize/arc-agi_test_challenges.json", &tasks.to_string());
+    notebook(&place).args(["", "working", "6s"]).assert().success();
+    assert!(is_valid_submission(&place.path("working/submission.json"), &["a", "b"]));
+}
+
+#[test]
+fn without_the_competition_s_file_the_mend_is_named() {
+    let place = Place::new(&["input"]);
+    fs::create_dir(place.path("input")).unwrap();
+    notebook(&place).assert().code(2).stderr(contains("attach the competition's data"));
+}
