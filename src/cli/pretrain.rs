@@ -15,6 +15,12 @@ use crate::public;
 /// The recipe that made the shipped model.
 const DEFAULT_RECIPE: &str = include_str!("../../data/recipes/pretrain.toml");
 
+/// The averaged weights in a run's folder.
+const MODEL: &str = "model.safetensors";
+
+/// What a run's folder needs for going on.
+const STATE: &str = "state.safetensors";
+
 /// Seconds between two lines of the log.
 const LOG_EVERY: f64 = 30.0;
 
@@ -44,8 +50,9 @@ pub struct Args {
     /// Folder of the run; an existing one is continued
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Start from these weights instead of random ones
-    #[arg(long, value_name = "FILE")]
+    /// Start from these weights instead of random ones: a model, or the folder of an earlier run, whose task tokens
+    /// are taken over too
+    #[arg(long, value_name = "FILE|DIR")]
     init: Option<PathBuf>,
     /// Train for this long, interruptions not counted; the learning rate lands on time
     #[arg(long, conflicts_with = "steps", required_unless_present = "steps")]
@@ -76,22 +83,34 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
         None => Vec::new(),
     };
     let corpus = Corpus::new(tasks, generated, &config);
-    let initial = args.init.as_deref().map(Weights::load).transpose()?;
+    let model_in = |folder: &Path| folder.join(MODEL);
+    let earlier = args.init.as_deref().filter(|init| init.is_dir());
+    let initial = match (earlier, &args.init) {
+        (Some(folder), _) => Some(Weights::load(&model_in(folder))?),
+        (None, file) => file.as_deref().map(Weights::load).transpose()?,
+    };
     let until = match (args.minutes, args.steps) {
         (Some(minutes), _) if minutes > 0.0 => Until::Seconds(minutes * 60.0),
         (None, Some(steps)) => Until::Steps(steps),
         _ => bail!("--minutes must be above 0"),
     };
     std::fs::create_dir_all(&args.out).with_context(|| format!("making {}", args.out.display()))?;
-    let state = args.out.join("state.safetensors");
+    let state = args.out.join(STATE);
     let mut trainer = Trainer::new(&config, &corpus, initial.as_ref(), &device)?;
     if state.exists() {
         trainer.resume(&state)?;
+        // Whoever continues without --init: what came before still counts.
+        if let Some(pairs) = Weights::load(&model_in(&args.out))?.training_pairs {
+            trainer.remember(&pairs);
+        }
         eprintln!(
             "continuing after step {} ({:.1} min)",
             trainer.steps(),
             trainer.seconds() / 60.0
         );
+    } else if let Some(folder) = earlier {
+        let n = trainer.adopt_task_tokens(&folder.join(STATE))?;
+        eprintln!("took over the task tokens of {n} tasks from {}", folder.display());
     }
     eprintln!(
         "{} weights; {} tasks to train on, {} held out",
@@ -128,7 +147,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
             "done": done,
             "held_out_loss": held_out.map(|h| h.loss),
             "held_out_exact": held_out.map(|h| h.exact),
-            "model": args.out.join("model.safetensors"),
+            "model": model_in(&args.out),
         });
         println!("{summary}");
     }
@@ -136,10 +155,11 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
 }
 
 fn save(trainer: &Trainer<'_>, state: &Path, out: &Path) -> anyhow::Result<()> {
-    trainer.save(state)?;
-    let model = out.join("model.safetensors");
+    // The model first: a state without it would have lost the manifest of an earlier run.
+    let model = out.join(MODEL);
     let bytes = trainer.weights().to_bytes(StoredDtype::F16);
-    write_atomically(&model, &bytes).with_context(|| format!("writing {}", model.display()))
+    write_atomically(&model, &bytes).with_context(|| format!("writing {}", model.display()))?;
+    Ok(trainer.save(state)?)
 }
 
 /// Reads the settings and applies `table.key=value` changes.

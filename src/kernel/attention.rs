@@ -1,9 +1,9 @@
 //! Attention over ragged sequences without materialised score matrices.
 //!
 //! For each (sequence, head) the keys and values are gathered once; queries go through in blocks of rows whose
-//! scores fit the second-level cache: `S = scale·Q·Kᵀ`, row softmax, `O = P·V`. Only the logarithm of each
-//! row's sum is kept; the backward pass recomputes `P` from it (Dao et al. 2022, arXiv 2205.14135, without the
-//! tiling over keys, which a canvas of at most 900 cells does not need).
+//! scores fit the second-level cache: `S = scale·Q·Kᵀ`, exponentials, `O = P·V`, divided by the rows' sums at the
+//! end. Only the logarithm of each row's sum is kept; the backward pass recomputes `P` from it (Dao et al. 2022,
+//! arXiv 2205.14135, without the tiling over keys, which a canvas of at most 900 cells does not need).
 
 use std::ops::Range;
 
@@ -110,7 +110,10 @@ pub(crate) fn attention_forward(
         let mut v = Buffer::stale(nk * hd);
         let mut o = Buffer::stale(nq * hd);
         let mut l = Buffer::stale(nq);
+        let mut inverse_sums = Buffer::stale(nq);
         let mut scores = Buffer::stale(BLOCK.min(nq) * nk);
+        // Queries and keys are of length √head_dim at most; a little more for roundings.
+        let bound = 1.02 * scale[head].abs() * hd as f32;
         heads.gather(qkv, 3 * d, head * hd, &sequence.own, &mut q);
         heads.gather(qkv, 3 * d, d + head * hd, &key_ranges, &mut k);
         heads.gather(qkv, 3 * d, 2 * d + head * hd, &key_ranges, &mut v);
@@ -121,7 +124,7 @@ pub(crate) fn attention_forward(
             let s = &mut scores[..m * nk];
             let block = Mat::new(&q[at * hd..(at + m) * hd], m, hd);
             multiply(s, nk, Into::Set, scale[head], block, &k);
-            softmax_rows(s, nk, &mut l[at..at + m]);
+            softmax_rows(s, nk, bound, &mut l[at..at + m], &mut inverse_sums[at..at + m]);
             let p = Mat::new(s, m, nk);
             multiply(&mut o[at * hd..(at + m) * hd], hd, Into::Set, 1.0, p, &v);
         }
@@ -130,7 +133,10 @@ pub(crate) fn attention_forward(
             // SAFETY: a token belongs to one sequence (`Layout::check`), a column range to one head, so each
             // place is written by one unit only.
             unsafe {
-                out.row(row * d + head * hd, hd).copy_from_slice(&o[i * hd..(i + 1) * hd]);
+                let out = out.row(row * d + head * hd, hd);
+                for (out, o) in out.iter_mut().zip(&o[i * hd..(i + 1) * hd]) {
+                    *out = o * inverse_sums[i];
+                }
                 lse.row(head * n + row, 1)[0] = l[i];
             }
         }

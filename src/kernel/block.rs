@@ -415,7 +415,7 @@ pub fn block_backward(
 }
 
 /// One slice of the gain's gradient for each chunk; empty slices if it is not wanted.
-fn gain_chunks(dgain: &mut [f32], n_chunks: usize) -> Vec<&mut [f32]> {
+pub(super) fn gain_chunks(dgain: &mut [f32], n_chunks: usize) -> Vec<&mut [f32]> {
     if dgain.is_empty() {
         return (0..n_chunks).map(|_| &mut [][..]).collect();
     }
@@ -423,7 +423,7 @@ fn gain_chunks(dgain: &mut [f32], n_chunks: usize) -> Vec<&mut [f32]> {
     dgain.chunks_exact_mut(width).collect()
 }
 
-fn sum_chunks(chunks: &[f32], width: usize) -> Vec<f32> {
+pub(super) fn sum_chunks(chunks: &[f32], width: usize) -> Vec<f32> {
     let mut sum = vec![0.0; width];
     if width > 0 {
         for chunk in chunks.chunks_exact(width) {

@@ -11,6 +11,7 @@
 //!
 //! This is the only module with `unsafe` code; each block states why it is sound.
 
+mod adamw;
 mod attention;
 mod block;
 mod buffer;
@@ -18,9 +19,11 @@ mod embed;
 mod layout;
 mod matmul;
 mod op;
+mod readout;
 mod rows;
 mod simd;
 
+pub use adamw::{ADAM_EPSILON, AdamWFactors, adamw_step, sum_of_squares};
 pub use block::{
     BlockGradients, BlockShape, BlockState, BlockWeights, LoraRanges, LoraShape, Wanted,
     block_backward, block_forward,
@@ -29,3 +32,4 @@ pub use embed::{NO_ROW, Rows, TERMS, gather_sum, gather_sum_reference};
 pub use layout::{Layout, Place, Position, Sequence, frequency};
 pub use matmul::{Mat, Packed, Precision, product};
 pub use op::{BlockParameters, fused_block};
+pub use readout::{ReadoutParameters, fused_cross_entropy, fused_readout};

@@ -164,20 +164,18 @@ multiversion! {
 }
 
 multiversion! {
-    /// Softmax of each row of `width`, in place; keeps the logarithm of each row's sum of exponentials.
-    pub(crate) fn softmax_rows(scores: &mut [f32], width: usize, log_sum_exp: &mut [f32]) {
-        for (row, lse) in scores.chunks_exact_mut(width).zip(log_sum_exp) {
-            let mut max = [f32::NEG_INFINITY; LANES];
-            let (chunks, rest) = row.as_chunks::<LANES>();
-            for c in chunks {
-                for i in 0..LANES {
-                    max[i] = if c[i] > max[i] { c[i] } else { max[i] };
-                }
-            }
-            let mut top = rest.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            for m in max {
-                top = top.max(m);
-            }
+    /// From scores to shares that are not yet divided by their sum, `exp(s − top)`, in place, row by row of `width`.
+    ///
+    /// Keeps the logarithm of each row's sum of exponentials, and the factor that makes shares of the row. `bound`
+    /// is what no score exceeds in size: where it is small it stands for the row's largest score, which then need not
+    /// be looked for.
+    pub(crate) fn softmax_rows(
+        scores: &mut [f32], width: usize, bound: f32, log_sum_exp: &mut [f32], inverse_sums: &mut [f32],
+    ) {
+        for ((row, lse), inverse) in
+            scores.chunks_exact_mut(width).zip(log_sum_exp).zip(inverse_sums)
+        {
+            let top = if bound <= SAFE_BOUND { bound } else { largest(row) };
             let mut sums = [0f32; LANES];
             let (chunks, rest) = row.as_chunks_mut::<LANES>();
             for c in chunks {
@@ -192,13 +190,26 @@ multiversion! {
                 *v = exp_nonpositive(*v - top);
                 sum += *v;
             }
-            let inverse = 1.0 / sum;
-            for v in row.iter_mut() {
-                *v *= inverse;
-            }
+            *inverse = 1.0 / sum;
             *lse = top + sum.ln();
         }
     }
+}
+
+/// Scores of at most this size may be lowered by it: `exp(−2·bound)` is still a normal number, with room for sums.
+const SAFE_BOUND: f32 = 40.0;
+
+/// The largest value of a row.
+#[inline(always)]
+fn largest(row: &[f32]) -> f32 {
+    let mut max = [f32::NEG_INFINITY; LANES];
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    for c in chunks {
+        for i in 0..LANES {
+            max[i] = if c[i] > max[i] { c[i] } else { max[i] };
+        }
+    }
+    max.into_iter().chain(rest.iter().copied()).fold(f32::NEG_INFINITY, f32::max)
 }
 
 multiversion! {
@@ -255,6 +266,37 @@ multiversion! {
     pub(crate) fn add_assign(a: &mut [f32], b: &[f32]) {
         for (a, b) in a.iter_mut().zip(b) {
             *a += b;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_the_same_whether_a_row_s_largest_score_is_bounded_or_looked_for() {
+        // Rows of 37: two stretches of lanes, and a rest.
+        let scores: Vec<f32> = (0..4 * 37).map(|i| ((i * 29 % 97) as f32 - 48.0) * 0.6).collect();
+        let run = |bound: f32| {
+            let (mut p, mut lse, mut inverse) = (scores.clone(), vec![0.0; 4], vec![0.0; 4]);
+            softmax_rows(&mut p, 37, bound, &mut lse, &mut inverse);
+            for (row, inverse) in p.chunks_exact_mut(37).zip(&inverse) {
+                row.iter_mut().for_each(|p| *p *= inverse);
+            }
+            (p, lse)
+        };
+        let (bounded, lse) = run(30.0);
+        // A bound that is too large to subtract: the largest score is looked for.
+        let (exact, exact_lse) = run(1e3);
+        for (row, scores) in exact.chunks_exact(37).zip(scores.chunks_exact(37)) {
+            let sum: f64 = scores.iter().map(|&s| f64::from(s).exp()).sum();
+            for (p, s) in row.iter().zip(scores) {
+                assert!((f64::from(*p) - f64::from(*s).exp() / sum).abs() < 1e-6);
+            }
+        }
+        for (a, b) in bounded.iter().zip(&exact).chain(lse.iter().zip(&exact_lse)) {
+            assert!((a - b).abs() <= 2e-6 * b.abs().max(1e-3), "{a} {b}");
         }
     }
 }

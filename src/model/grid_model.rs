@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::Rng;
@@ -11,7 +12,9 @@ use super::HostTensor;
 use super::block::{rms_norm, run_block};
 use super::canvas::{Batch, N_EMBED_ROWS, N_FRAME_ROWS, prepare};
 use super::checkpoint::{CheckpointError, Weights};
-use crate::kernel::{BlockParameters, BlockShape, LoraShape, Precision, gather_sum};
+use crate::kernel::{
+    BlockParameters, BlockShape, LoraShape, Precision, ReadoutParameters, fused_readout, gather_sum,
+};
 use crate::rng::stream;
 
 /// Classes of an output cell: ten colors and PAD.
@@ -302,9 +305,23 @@ impl GridModel {
             x = run_block(&shape, &prepared.layout, &padded, block, lora, x);
         }
         let (start, len) = prepared.query_cells;
-        let cells = x.slice([start..start + len, 0..self.config.d_model]);
-        rms_norm(cells, &self.norm).matmul(self.head.clone()) + self.head_bias.clone()
+        let tokens = start..start + len;
+        let readout =
+            ReadoutParameters { norm: &self.norm, head: &self.head, bias: &self.head_bias };
+        fused_readout(&x, &tokens, &readout)
+            .unwrap_or_else(|| readout_reference(x, tokens, &readout))
     }
+}
+
+/// [`fused_readout`] in Burn's own operations, for every device.
+fn readout_reference(
+    x: Tensor<2>,
+    tokens: Range<usize>,
+    parameters: &ReadoutParameters<'_>,
+) -> Tensor<2> {
+    let [_, d] = x.dims();
+    let ReadoutParameters { norm, head, bias } = *parameters;
+    rms_norm(x.slice([tokens, 0..d]), norm).matmul(head.clone()) + bias.clone()
 }
 
 #[derive(Clone, Copy)]
@@ -330,4 +347,51 @@ pub(crate) fn to_host(tensor: &Tensor<2>) -> HostTensor {
     let data = tensor.clone().into_data();
     let shape = tensor.dims().to_vec();
     HostTensor { shape, values: data.try_into_vec::<f32>().expect("an f32 tensor") }
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fused_readout_and_its_gradients_are_those_of_burn_s_operations() {
+        const CLASSES: usize = 11;
+        // More rows than one piece of work, in the middle of the tokens.
+        let (n, d, tokens) = (300, 32, 20..270);
+        let mut rng = stream(0, "test", "readout", 0);
+        let mut values = |rows: usize, columns: usize| {
+            let values = (0..rows * columns).map(|_| normal(&mut rng)).collect();
+            HostTensor { shape: vec![rows, columns], values }
+        };
+        let inputs = [values(n, d), values(1, d), values(d, CLASSES), values(1, CLASSES)];
+        let out_gradient = values(tokens.len(), CLASSES);
+        let run = |fused: bool, trained: bool| {
+            let device = Device::flex().autodiff();
+            let [x, norm, head, bias] = inputs.each_ref().map(|input| to_device(input, &device));
+            let x = x.require_grad();
+            let [norm, head, bias] =
+                [norm, head, bias].map(|t| if trained { t.require_grad() } else { t });
+            let p = ReadoutParameters { norm: &norm, head: &head, bias: &bias };
+            let y = if fused {
+                fused_readout(&x, &tokens, &p).expect("this is the CPU")
+            } else {
+                readout_reference(x.clone(), tokens.clone(), &p)
+            };
+            let out = to_host(&y.clone().inner()).values;
+            let mut grads = (y * to_device(&out_gradient, &device)).sum().backward();
+            let of = [&x, &norm, &head, &bias].map(|t| t.grad_remove(&mut grads));
+            (out, of.map(|g| g.map(|g| to_host(&g).values)))
+        };
+        for trained in [false, true] {
+            let (fused, plain) = (run(true, trained), run(false, trained));
+            let pairs = std::iter::once((Some(fused.0), Some(plain.0)))
+                .chain(fused.1.into_iter().zip(plain.1));
+            for (i, (fused, plain)) in pairs.enumerate() {
+                assert_eq!(fused.is_some(), plain.is_some(), "{i}");
+                for (a, b) in fused.iter().flatten().zip(plain.iter().flatten()) {
+                    assert!((a - b).abs() < 2e-4 * b.abs().max(1.0), "{i}: {a} {b}");
+                }
+            }
+        }
+    }
 }

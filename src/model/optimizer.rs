@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 
 use super::HostTensor;
 use super::grid_model::{to_device, to_host};
+use crate::kernel::{ADAM_EPSILON, AdamWFactors, adamw_step, sum_of_squares};
 
 /// Settings of AdamW (Loshchilov & Hutter 2017, arXiv 1711.05101).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -63,15 +64,13 @@ impl Moments {
     }
 }
 
-const EPSILON: f64 = 1e-8;
-
 impl AdamW {
     /// Fresh state for `parameter`.
     pub fn init(&self, parameter: &Tensor<2>) -> Moments {
         Moments::AdamW { first: parameter.zeros_like(), second: parameter.zeros_like() }
     }
 
-    /// The parameter after step `t` (from 1).
+    /// The parameter after step `t` (from 1), by the gradient times `clip`.
     ///
     /// # Panics
     /// If the state is not AdamW's.
@@ -79,21 +78,41 @@ impl AdamW {
         &self,
         learning_rate: f64,
         t: usize,
-        parameter: Tensor<2>,
-        gradient: Tensor<2>,
+        parameter: &Tensor<2>,
+        gradient: &Tensor<2>,
+        clip: f64,
         moments: &mut Moments,
     ) -> Tensor<2> {
         let Moments::AdamW { first, second } = moments else {
             panic!("the state of another optimizer")
         };
-        let [b1, b2] = self.betas;
-        *first = first.clone() * b1 + gradient.clone() * (1.0 - b1);
-        *second = second.clone() * b2 + gradient.powi_scalar(2) * (1.0 - b2);
-        let t = t as i32;
-        let (c1, c2) = (1.0 - b1.powi(t), 1.0 - b2.powi(t));
-        let update = first.clone() / ((second.clone() / c2).sqrt() + EPSILON);
-        parameter * (1.0 - learning_rate * self.weight_decay) - update * (learning_rate / c1)
+        let (betas, t) = (self.betas, t as i32);
+        let factors = AdamWFactors {
+            betas,
+            clip,
+            keep: 1.0 - learning_rate * self.weight_decay,
+            rate: learning_rate / (1.0 - betas[0].powi(t)),
+            correction: 1.0 / (1.0 - betas[1].powi(t)),
+        };
+        adamw_step(&factors, parameter, gradient, first, second)
+            .unwrap_or_else(|| adamw_reference(&factors, parameter, gradient, first, second))
     }
+}
+
+/// [`adamw_step`] in Burn's own operations, for every device.
+fn adamw_reference(
+    f: &AdamWFactors,
+    parameter: &Tensor<2>,
+    gradient: &Tensor<2>,
+    first: &mut Tensor<2>,
+    second: &mut Tensor<2>,
+) -> Tensor<2> {
+    let [b1, b2] = f.betas;
+    let gradient = gradient.clone() * f.clip;
+    *first = first.clone() * b1 + gradient.clone() * (1.0 - b1);
+    *second = second.clone() * b2 + gradient.powi_scalar(2) * (1.0 - b2);
+    let update = first.clone() / ((second.clone() * f.correction).sqrt() + ADAM_EPSILON);
+    parameter.clone() * f.keep - update * f.rate
 }
 
 impl Muon {
@@ -145,16 +164,17 @@ pub fn clip_factor(gradients: &[Tensor<2>], most: f64) -> f64 {
     if most <= 0.0 {
         return 1.0;
     }
-    // One transfer from the device for all of them.
-    let squares: Vec<_> = gradients.iter().map(|g| g.clone().powi_scalar(2).sum()).collect();
-    let square: f64 = if squares.is_empty() {
-        0.0
-    } else {
-        Tensor::cat(squares, 0).into_data().iter::<f64>().sum()
-    };
+    let on_cpu: Option<f64> = gradients.iter().map(sum_of_squares).sum();
+    let square = on_cpu.unwrap_or_else(|| squares_reference(gradients));
     let norm = square.sqrt();
     // A norm that is not a number is left alone: the caller's check of the loss reports it.
     if norm > most { most / norm } else { 1.0 }
+}
+
+/// The sum of all squared values, with one transfer from the device.
+fn squares_reference(gradients: &[Tensor<2>]) -> f64 {
+    let squares: Vec<_> = gradients.iter().map(|g| g.clone().powi_scalar(2).sum()).collect();
+    if squares.is_empty() { 0.0 } else { Tensor::cat(squares, 0).into_data().iter::<f64>().sum() }
 }
 
 #[cfg(all(test, feature = "cpu"))]
@@ -172,10 +192,52 @@ mod tests {
         let adam = AdamW { betas: [0.9, 0.99], weight_decay: 0.1 };
         let p = tensor(vec![1.0, -2.0], [1, 2]);
         let mut moments = adam.init(&p);
-        let p = adam.step(0.01, 1, p, tensor(vec![3.0, -0.5], [1, 2]), &mut moments);
+        let p = adam.step(0.01, 1, &p, &tensor(vec![3.0, -0.5], [1, 2]), 1.0, &mut moments);
         let values = to_host(&p).values;
         assert!((values[0] - (1.0 * (1.0 - 0.001) - 0.01)).abs() < 1e-6, "{values:?}");
         assert!((values[1] - (-2.0 * (1.0 - 0.001) + 0.01)).abs() < 1e-6, "{values:?}");
+    }
+
+    #[test]
+    fn adamw_in_one_pass_is_adamw_in_burn_s_operations() {
+        let random = |seed: u64| {
+            let mut rng = crate::rng::stream(seed, "test", "adamw", 0);
+            let normal = || super::super::normal(&mut rng);
+            // More than one piece of work, and not a whole number of them.
+            tensor(std::iter::repeat_with(normal).take(3 * 17_001).collect(), [3, 17_001])
+        };
+        let close = |a: &Tensor<2>, b: &Tensor<2>, what: &str| {
+            for (a, b) in to_host(a).values.iter().zip(to_host(b).values) {
+                assert!((a - b).abs() <= 2e-6 * b.abs().max(0.01), "{what}: {a} {b}");
+            }
+        };
+        let adam = AdamW { betas: [0.9, 0.99], weight_decay: 0.1 };
+        let (mut p, mut q) = (random(1), random(1));
+        let (mut fused, mut plain) = (adam.init(&p), adam.init(&q));
+        for t in 1..4 {
+            let g = random(10 + t as u64);
+            p = adam.step(0.01, t, &p, &g, 0.5, &mut fused);
+            let Moments::AdamW { first, second } = &mut plain else { unreachable!() };
+            let factors = AdamWFactors {
+                betas: adam.betas,
+                clip: 0.5,
+                keep: 1.0 - 0.01 * 0.1,
+                rate: 0.01 / (1.0 - 0.9f64.powi(t as i32)),
+                correction: 1.0 / (1.0 - 0.99f64.powi(t as i32)),
+            };
+            q = adamw_reference(&factors, &q, &g, first, second);
+            close(&p, &q, "parameter");
+        }
+        let (Moments::AdamW { first: a, second: b }, Moments::AdamW { first: c, second: d }) =
+            (fused, plain)
+        else {
+            unreachable!()
+        };
+        close(&a, &c, "first moment");
+        close(&b, &d, "second moment");
+        let gradients = [random(1), random(2)];
+        let fused: f64 = gradients.iter().map(|g| sum_of_squares(g).unwrap()).sum();
+        assert!((fused / squares_reference(&gradients) - 1.0).abs() < 1e-5);
     }
 
     #[test]

@@ -13,8 +13,8 @@ use crate::contamination::TrainingPairs;
 use crate::dataset::Format;
 use crate::engine::{Encoded, HostTensor};
 use crate::model::{
-    AdamW, Conditioning, GridModel, Moments, Muon, Weights, clip_factor, cross_entropy,
-    log_probabilities, normal, to_device, to_host,
+    AdamW, CheckpointError, Conditioning, GridModel, Moments, Muon, Weights, clip_factor,
+    cross_entropy, log_probabilities, normal, to_device, to_host,
 };
 use crate::rng::stream;
 
@@ -111,12 +111,14 @@ impl<'a> Trainer<'a> {
             })
             .collect();
         let device = device.clone();
-        let mut training_pairs = corpus.training_pairs();
-        if let Some(earlier) = initial.and_then(|weights| weights.training_pairs.as_ref()) {
-            training_pairs = training_pairs.union(earlier);
-        }
+        let training_pairs = corpus.training_pairs();
         let (step, seconds) = (0, 0.0);
-        Ok(Self { config, sampler, corpus, model, trained, device, training_pairs, step, seconds })
+        let mut trainer =
+            Self { config, sampler, corpus, model, trained, device, training_pairs, step, seconds };
+        if let Some(earlier) = initial.and_then(|weights| weights.training_pairs.as_ref()) {
+            trainer.remember(earlier);
+        }
+        Ok(trainer)
     }
 
     /// Continues from a saved state.
@@ -147,6 +149,41 @@ impl<'a> Trainer<'a> {
         self.step = state.step;
         self.seconds = state.seconds;
         Ok(())
+    }
+
+    /// Takes the averaged task tokens of an earlier run over for the tasks that both train on, and tells how many.
+    /// Where a table begins anew, trunk and tokens have to find each other again.
+    ///
+    /// # Errors
+    /// [`PretrainError`] if the earlier run's state is damaged or its tokens have other sizes.
+    pub fn adopt_task_tokens(&mut self, state: &Path) -> Result<usize, PretrainError> {
+        let (earlier, mut tensors) = TrainState::load(state)?;
+        let (m, d) = (self.config.model.n_task_tokens, self.config.model.d_model);
+        let missing = || CheckpointError::Missing { name: format!("average.{TABLE}") };
+        let theirs = tensors.remove(&format!("average.{TABLE}")).ok_or_else(missing)?;
+        if theirs.shape != [earlier.tasks.len() * m, d] {
+            let what = "other sizes of the task tokens".to_owned();
+            return Err(PretrainError::OtherRun { path: state.into(), what });
+        }
+        let rows: BTreeMap<&str, &[f32]> =
+            earlier.tasks.iter().map(String::as_str).zip(theirs.values.chunks(m * d)).collect();
+        let table = &mut self.trained[0];
+        let mut ours = to_host(&table.value);
+        let mut n_adopted = 0;
+        for (source, own) in self.corpus.train.iter().zip(ours.values.chunks_mut(m * d)) {
+            if let Some(row) = rows.get(source.id.as_str()) {
+                own.copy_from_slice(row);
+                n_adopted += 1;
+            }
+        }
+        table.value = to_device(&ours, &self.device);
+        table.average = table.value.clone();
+        Ok(n_adopted)
+    }
+
+    /// Adds pairs to the manifest: what a run was trained on before it was interrupted.
+    pub fn remember(&mut self, earlier: &TrainingPairs) {
+        self.training_pairs = self.training_pairs.union(earlier);
     }
 
     /// Saves everything that the next step depends on.
@@ -301,8 +338,9 @@ impl<'a> Trainer<'a> {
                     Kind::Other => adamw(self.config).step(
                         o.learning_rate * rate,
                         self.step + 1,
-                        t.value.clone(),
-                        g * clip,
+                        &t.value,
+                        &g,
+                        clip,
                         &mut t.moments,
                     ),
                 };
@@ -501,6 +539,37 @@ mod tests {
         let corpus = Corpus::new(fewer, Vec::new(), &config);
         let second = Trainer::new(&config, &corpus, Some(&read), &device).unwrap().weights();
         assert_eq!(second.training_pairs, first.training_pairs, "what came before still counts");
+    }
+
+    #[test]
+    fn a_run_that_goes_on_from_another_takes_its_task_tokens_over_by_the_tasks_ids() {
+        let config = config();
+        let device = Device::flex();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.safetensors");
+        let corpus = Corpus::new(tasks(), Vec::new(), &config);
+        let mut first = Trainer::new(&config, &corpus, None, &device).unwrap();
+        run(&mut first, 3);
+        first.save(&path).unwrap();
+
+        let weights = first.weights();
+        let mut fewer = tasks();
+        fewer.remove(0);
+        let corpus = Corpus::new(fewer, Vec::new(), &config);
+        let mut second = Trainer::new(&config, &corpus, Some(&weights), &device).unwrap();
+        assert_eq!(second.task_ids(), ["shift-2", "shift-3"]);
+        let before = to_host(&second.trained[0].value).values;
+        assert_eq!(second.adopt_task_tokens(&path).unwrap(), 1, "shift-3 was held out before");
+        let after = to_host(&second.trained[0].value).values;
+        let row = config.model.n_task_tokens * config.model.d_model;
+        let theirs = to_host(&first.trained[0].average).values;
+        assert_eq!(after[..row], theirs[row..2 * row], "shift-2 was the second row");
+        assert_eq!(after[row..], before[row..]);
+
+        let mut wider = config.clone();
+        wider.model.d_model = 64;
+        let mut other = Trainer::new(&wider, &corpus, None, &device).unwrap();
+        assert!(matches!(other.adopt_task_tokens(&path), Err(PretrainError::OtherRun { .. })));
     }
 
     #[test]

@@ -300,10 +300,9 @@ impl<'a> TaskFit<'a> {
             } else {
                 self.config.task_learning_rate
             };
-            let value = self.parameters.values[i].clone();
             let moments = &mut self.parameters.moments[i];
-            self.parameters.values[i] =
-                self.adam.step(peak * factor, t, value, gradient * clip, moments);
+            let value = &mut self.parameters.values[i];
+            *value = self.adam.step(peak * factor, t, value, &gradient, clip, moments);
         }
         Ok(value)
     }
