@@ -25,17 +25,19 @@ pub struct AdamWFactors {
     pub correction: f64,
 }
 
-/// One step: the new parameter, with the moments moved on. `None`, and nothing done, on other devices than the CPU.
+/// Takes one step. `None`, and nothing done, on other devices than the CPU.
+///
+/// What nobody else holds is changed where it lies; a tensor that is shared is copied first.
 ///
 /// # Shapes
 /// All four tensors have the same.
 pub fn adamw_step(
     factors: &AdamWFactors,
-    parameter: &Tensor<2>,
+    parameter: &mut Tensor<2>,
     gradient: &Tensor<2>,
     first: &mut Tensor<2>,
     second: &mut Tensor<2>,
-) -> Option<Tensor<2>> {
+) -> Option<()> {
     #[cfg(feature = "cpu")]
     {
         cpu::step(factors, parameter, gradient, first, second)
@@ -66,7 +68,7 @@ mod cpu {
     use burn::backend::flex::FlexTensor;
     use rayon::prelude::*;
 
-    use super::super::op::{flex_floats, flex_tensor};
+    use super::super::op::flex_floats;
     use super::super::simd::{multiversion, reduce1};
     use super::*;
 
@@ -97,29 +99,37 @@ mod cpu {
 
     pub(super) fn step(
         f: &AdamWFactors,
-        parameter: &Tensor<2>,
+        parameter: &mut Tensor<2>,
         gradient: &Tensor<2>,
         first: &mut Tensor<2>,
         second: &mut Tensor<2>,
-    ) -> Option<Tensor<2>> {
-        let [p, g, m, v] = [parameter, gradient, first, second].map(|t| primitive(t));
-        let (p, g, m, v) = (p?, g?, m?, v?);
-        let shape = p.layout().shape().clone();
-        let [mut new_p, mut new_m, mut new_v] = [&p, &m, &v].map(|t| flex_floats(t).to_vec());
+    ) -> Option<()> {
+        let g = primitive(gradient)?;
+        let (mut p, mut m, mut v) = (primitive(parameter)?, primitive(first)?, primitive(second)?);
+        // So that the primitives are the only holders.
+        let nothing = Tensor::<2>::zeros([1, 1], &parameter.device());
+        for tensor in [&mut *parameter, &mut *first, &mut *second] {
+            *tensor = nothing.clone();
+        }
+        let n = flex_floats(&g).len();
+        assert!(
+            [&p, &m, &v].iter().all(|t| t.storage::<f32>().len() == n),
+            "parameter, gradient and moments are whole tensors of one shape"
+        );
         let [b1, b2] = f.betas;
         // The gradient's factor goes into those of its moments, which costs no pass of its own.
         let (g1, g2) = ((1.0 - b1) * f.clip, (1.0 - b2) * f.clip * f.clip);
         let c = [b1, g1, b2, g2, f.keep, f.rate, f.correction].map(|x| x as f32);
-        new_p
+        p.storage_mut::<f32>()
             .par_chunks_mut(CHUNK)
-            .zip(new_m.par_chunks_mut(CHUNK))
-            .zip(new_v.par_chunks_mut(CHUNK))
+            .zip(m.storage_mut::<f32>().par_chunks_mut(CHUNK))
+            .zip(v.storage_mut::<f32>().par_chunks_mut(CHUNK))
             .zip(flex_floats(&g).par_chunks(CHUNK))
             .for_each(|(((p, m), v), g)| step_chunk(p, m, v, g, c));
-        let wrap = |values| Tensor::from_primitive::<Flex>(flex_tensor(values, shape.clone()));
-        *first = wrap(new_m);
-        *second = wrap(new_v);
-        Some(wrap(new_p))
+        *parameter = Tensor::from_primitive::<Flex>(p);
+        *first = Tensor::from_primitive::<Flex>(m);
+        *second = Tensor::from_primitive::<Flex>(v);
+        Some(())
     }
 
     pub(super) fn sum_of_squares(tensor: &Tensor<2>) -> Option<f64> {

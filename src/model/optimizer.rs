@@ -70,7 +70,7 @@ impl AdamW {
         Moments::AdamW { first: parameter.zeros_like(), second: parameter.zeros_like() }
     }
 
-    /// The parameter after step `t` (from 1), by the gradient times `clip`.
+    /// Takes step `t` (from 1) by the gradient times `clip`.
     ///
     /// # Panics
     /// If the state is not AdamW's.
@@ -78,11 +78,11 @@ impl AdamW {
         &self,
         learning_rate: f64,
         t: usize,
-        parameter: &Tensor<2>,
+        parameter: &mut Tensor<2>,
         gradient: &Tensor<2>,
         clip: f64,
         moments: &mut Moments,
-    ) -> Tensor<2> {
+    ) {
         let Moments::AdamW { first, second } = moments else {
             panic!("the state of another optimizer")
         };
@@ -95,24 +95,24 @@ impl AdamW {
             correction: 1.0 / (1.0 - betas[1].powi(t)),
         };
         adamw_step(&factors, parameter, gradient, first, second)
-            .unwrap_or_else(|| adamw_reference(&factors, parameter, gradient, first, second))
+            .unwrap_or_else(|| adamw_reference(&factors, parameter, gradient, first, second));
     }
 }
 
 /// [`adamw_step`] in Burn's own operations, for every device.
 fn adamw_reference(
     f: &AdamWFactors,
-    parameter: &Tensor<2>,
+    parameter: &mut Tensor<2>,
     gradient: &Tensor<2>,
     first: &mut Tensor<2>,
     second: &mut Tensor<2>,
-) -> Tensor<2> {
+) {
     let [b1, b2] = f.betas;
     let gradient = gradient.clone() * f.clip;
     *first = first.clone() * b1 + gradient.clone() * (1.0 - b1);
     *second = second.clone() * b2 + gradient.powi_scalar(2) * (1.0 - b2);
     let update = first.clone() / ((second.clone() * f.correction).sqrt() + ADAM_EPSILON);
-    parameter.clone() * f.keep - update * f.rate
+    *parameter = parameter.clone() * f.keep - update * f.rate;
 }
 
 impl Muon {
@@ -190,9 +190,9 @@ mod tests {
     #[test]
     fn adamw_takes_its_first_step_by_the_learning_rate_against_the_gradient() {
         let adam = AdamW { betas: [0.9, 0.99], weight_decay: 0.1 };
-        let p = tensor(vec![1.0, -2.0], [1, 2]);
+        let mut p = tensor(vec![1.0, -2.0], [1, 2]);
         let mut moments = adam.init(&p);
-        let p = adam.step(0.01, 1, &p, &tensor(vec![3.0, -0.5], [1, 2]), 1.0, &mut moments);
+        adam.step(0.01, 1, &mut p, &tensor(vec![3.0, -0.5], [1, 2]), 1.0, &mut moments);
         let values = to_host(&p).values;
         assert!((values[0] - (1.0 * (1.0 - 0.001) - 0.01)).abs() < 1e-6, "{values:?}");
         assert!((values[1] - (-2.0 * (1.0 - 0.001) + 0.01)).abs() < 1e-6, "{values:?}");
@@ -216,7 +216,9 @@ mod tests {
         let (mut fused, mut plain) = (adam.init(&p), adam.init(&q));
         for t in 1..4 {
             let g = random(10 + t as u64);
-            p = adam.step(0.01, t, &p, &g, 0.5, &mut fused);
+            let (shared, before) = (p.clone(), to_host(&p));
+            adam.step(0.01, t, &mut p, &g, 0.5, &mut fused);
+            assert_eq!(to_host(&shared), before, "what others hold stays");
             let Moments::AdamW { first, second } = &mut plain else { unreachable!() };
             let factors = AdamWFactors {
                 betas: adam.betas,
@@ -225,7 +227,7 @@ mod tests {
                 rate: 0.01 / (1.0 - 0.9f64.powi(t as i32)),
                 correction: 1.0 / (1.0 - 0.99f64.powi(t as i32)),
             };
-            q = adamw_reference(&factors, &q, &g, first, second);
+            adamw_reference(&factors, &mut q, &g, first, second);
             close(&p, &q, "parameter");
         }
         let (Moments::AdamW { first: a, second: b }, Moments::AdamW { first: c, second: d }) =

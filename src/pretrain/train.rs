@@ -328,22 +328,16 @@ impl<'a> Trainer<'a> {
         // The tensors are small: one thread each, side by side.
         self.trained.par_iter_mut().zip(gradients).for_each(|(t, gradient)| {
             if let Some(g) = gradient {
-                t.value = match kind(&t.name) {
-                    Kind::Matrix => muon(self.config).step(
-                        o.matrix_learning_rate * rate,
-                        t.value.clone(),
-                        g,
-                        &mut t.moments,
-                    ),
-                    Kind::Other => adamw(self.config).step(
-                        o.learning_rate * rate,
-                        self.step + 1,
-                        &t.value,
-                        &g,
-                        clip,
-                        &mut t.moments,
-                    ),
-                };
+                match kind(&t.name) {
+                    Kind::Matrix => {
+                        let rate = o.matrix_learning_rate * rate;
+                        t.value = muon(self.config).step(rate, t.value.clone(), g, &mut t.moments);
+                    }
+                    Kind::Other => {
+                        let (rate, step) = (o.learning_rate * rate, self.step + 1);
+                        adamw(self.config).step(rate, step, &mut t.value, &g, clip, &mut t.moments);
+                    }
+                }
             }
             // Early on the average follows closely, so that it is not held back by the random start.
             let keep = o.ema.min((self.step + 1) as f64 / (self.step + 10) as f64);

@@ -289,6 +289,8 @@ impl<'a> TaskFit<'a> {
         let mut grads = loss.backward();
         let gradients: Vec<Option<Tensor<2>>> =
             values.iter().map(|v| v.grad_remove(&mut grads)).collect();
+        // Nobody else holds the parameters then, and they are changed where they lie.
+        drop((values, model, tasks, lora, loss));
         let present: Vec<Tensor<2>> = gradients.iter().flatten().cloned().collect();
         let clip = clip_factor(&present, self.config.clip_norm);
         let factor = rate(self.config, f64::from(progress));
@@ -302,7 +304,7 @@ impl<'a> TaskFit<'a> {
             };
             let moments = &mut self.parameters.moments[i];
             let value = &mut self.parameters.values[i];
-            *value = self.adam.step(peak * factor, t, value, &gradient, clip, moments);
+            self.adam.step(peak * factor, t, value, &gradient, clip, moments);
         }
         Ok(value)
     }
