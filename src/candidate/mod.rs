@@ -6,6 +6,7 @@ mod majority;
 mod n_best;
 mod prepared;
 mod score;
+mod stopping;
 #[cfg(test)]
 pub(crate) mod testing;
 mod uncertainty;
@@ -16,5 +17,6 @@ pub use collect::{Candidate, CandidateConfig, VoteGroup, collect_candidates, vot
 pub use majority::{column_majority, row_majority};
 pub use n_best::NBestConfig;
 pub use score::score_grids;
+pub use stopping::ViewStop;
 pub use uncertainty::{Uncertainty, uncertainty};
 pub use views::{ViewColors, ViewsConfig, sample_views};

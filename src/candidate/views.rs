@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
+use super::ViewStop;
 use crate::arc::{ColorPermutation, Dihedral, View};
 use crate::rng;
 
@@ -32,6 +33,8 @@ pub struct ViewsConfig {
     pub colors: ViewColors,
     /// Shuffle the demonstrations in the views after the first round of symmetries.
     pub orders: bool,
+    /// When predicting ends before all views are done.
+    pub stop: ViewStop,
 }
 
 impl Default for ViewsConfig {
@@ -41,6 +44,7 @@ impl Default for ViewsConfig {
             dihedrals: Dihedral::ALL.to_vec(),
             colors: ViewColors::Uniform,
             orders: true,
+            stop: ViewStop::Never,
         }
     }
 }

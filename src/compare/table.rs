@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Comparison, Variant};
+use super::{Comparison, Efficiency, Variant};
 use crate::arc::{Attempts, Dataset, Grid, Submission};
 use crate::evaluate::{Candidates, Score, TaskScore, bootstrap_interval, mcnemar, score_tasks};
 use crate::pipeline::TaskRecord;
@@ -37,6 +37,8 @@ pub struct Row {
     pub steps: f64,
     /// The most memory that the process of the run has held; `None` if the system does not say.
     pub peak_memory_bytes: Option<u64>,
+    /// What share of the spending led to the answers.
+    pub efficiency: Efficiency,
     /// Against the baseline, on the tasks whose answers are known; `None` for the baseline itself.
     pub versus_baseline: Option<VersusBaseline>,
     /// By task, the share of its tests that are right.
@@ -78,6 +80,7 @@ impl Table {
             let mean = |value: fn(&TaskRecord) -> f64| {
                 records.values().map(value).sum::<f64>() / records.len().max(1) as f64
             };
+            let pairs = dataset.tasks.iter().filter_map(|t| Some((t, records.get(&t.id)?)));
             let other = (i != comparison.baseline).then(|| &scored[comparison.baseline]);
             Row {
                 variant: variant.name.clone(),
@@ -87,6 +90,7 @@ impl Table {
                 seconds: mean(|record| record.seconds.total),
                 steps: mean(|record| record.steps as f64),
                 peak_memory_bytes,
+                efficiency: Efficiency::of(pairs, &variant.recipe.vote),
                 versus_baseline: other.and_then(|other| VersusBaseline::of(&scored[i], other)),
                 tasks: scored[i].iter().map(|t| (t.id.clone(), t.fractional())).collect(),
             }

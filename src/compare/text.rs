@@ -2,8 +2,19 @@
 
 use super::{Row, Table};
 
-const COLUMNS: [&str; 9] =
-    ["variant", "solved", "fractional", "95 %", "pass@1", "oracle", "s/task", "steps", "MiB"];
+const COLUMNS: [&str; 11] = [
+    "variant",
+    "solved",
+    "fractional",
+    "95 %",
+    "pass@1",
+    "oracle",
+    "s/task",
+    "steps",
+    "MiB",
+    "ξ_O",
+    "ξ_P",
+];
 
 impl Table {
     /// Aligned columns.
@@ -38,7 +49,7 @@ impl Table {
         let mut text = String::from(
             "variant,step_limit,budget_seconds,tasks,known_tasks,missing,solved,strict,fractional,\
              fractional_low,fractional_high,pass_at_1_strict,oracle_strict,seconds,steps,peak_memory_bytes,\
-             gained,lost,mcnemar_p,difference,difference_low,difference_high\n",
+             outcome_efficiency,outcome_efficiency_of_solved,process_efficiency,gained,lost,mcnemar_p,difference,difference_low,difference_high\n",
         );
         for row in &self.rows {
             let (score, versus) = (&row.score, row.versus_baseline);
@@ -63,6 +74,9 @@ impl Table {
                 row.seconds.to_string(),
                 row.steps.to_string(),
                 row.peak_memory_bytes.map_or(String::new(), |bytes| bytes.to_string()),
+                number(row.efficiency.outcome),
+                number(row.efficiency.outcome_of_solved),
+                number(row.efficiency.process),
                 count(versus.map(|v| v.gained)),
                 count(versus.map(|v| v.lost)),
                 number(versus.map(|v| v.p)),
@@ -90,6 +104,7 @@ fn cells(row: &Row) -> Vec<String> {
     let score = &row.score;
     let percent =
         |share: Option<f64>| share.map_or("–".into(), |s| format!("{:.1} %", 100.0 * s));
+    let share = |share: Option<f64>| share.map_or("–".into(), |s| format!("{s:.2}"));
     let solved = score.solved.map_or("–".into(), |n| format!("{n}/{}", score.known_tasks));
     let interval = score
         .fractional_interval
@@ -111,6 +126,8 @@ fn cells(row: &Row) -> Vec<String> {
         format!("{:.1}", row.seconds),
         format!("{:.0}", row.steps),
         memory,
+        share(row.efficiency.outcome),
+        share(row.efficiency.process),
         changes,
         p,
     ]

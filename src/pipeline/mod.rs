@@ -205,6 +205,26 @@ mod tests {
     }
 
     #[test]
+    fn views_that_agree_end_the_prediction_where_the_recipe_says_so_and_in_a_repetition() {
+        let mut recipe = recipe();
+        recipe.views.count = 40;
+        let run = |recipe: &Recipe, replay: Option<&Replay>| {
+            let limits = TaskLimits { replay, ..limits(&IDLE) };
+            solve_task(&Mock::default(), &task("a"), recipe, limits, &mut |_| {}).unwrap().record
+        };
+        assert_eq!(run(&recipe, None).views, 40);
+        recipe.views.stop = crate::candidate::ViewStop::Beta;
+        let settled = run(&recipe, None);
+        assert!(settled.views < 40 && settled.views % VIEWS_AT_ONCE == 0, "{}", settled.views);
+        let note = format!("settled after {} of 40 views", settled.views);
+        assert!(settled.notes.contains(&note), "{:?}", settled.notes);
+        assert_eq!(run(&recipe, Some(&settled.replay())).tests, settled.tests);
+        // Less than half of the votes never decide.
+        recipe.views.stop = crate::candidate::ViewStop::Decided;
+        assert!(run(&recipe, None).views >= 24);
+    }
+
+    #[test]
     fn a_budget_in_seconds_is_kept() {
         let engine = |step, view| Mock {
             step: Duration::from_millis(step),

@@ -11,7 +11,7 @@ use super::record::{Seconds, Solved, TaskRecord, TestRecord, fallback_attempts};
 use super::{Curve, Event, Interrupted, TaskLimits, VIEWS_AT_ONCE};
 use crate::adapter::FitFormat;
 use crate::arc::{Task, View};
-use crate::candidate::{CellMap, collect_candidates, sample_views, uncertainty};
+use crate::candidate::{CellMap, ViewStop, collect_candidates, sample_views, uncertainty};
 use crate::engine::{Adapter, Engine, EngineError, Fit, FitLimits, FitPlan, FitStep, StopReason};
 use crate::recipe::Recipe;
 use crate::vote::tally_votes;
@@ -44,6 +44,8 @@ pub(super) struct Predicted {
     of: usize,
     /// How many of them were predicted together, call by call.
     chunks: Vec<usize>,
+    /// Whether the views agreed enough for the rest to be left out.
+    settled: bool,
 }
 
 impl<'a> Solving<'a> {
@@ -163,6 +165,7 @@ impl<'a> Solving<'a> {
             done: 0,
             of,
             chunks: vec![],
+            settled: false,
         };
         if adapter.is_none() && !baseline.is_empty() {
             predicted.add(1, baseline.iter().map(|map| vec![map.clone()]).collect());
@@ -175,6 +178,10 @@ impl<'a> Solving<'a> {
                 None => self.next_chunk(done, of),
             };
             if n == 0 {
+                break;
+            }
+            if repeated.is_none() && predicted.is_settled(self.recipe.views.stop) {
+                predicted.settled = true;
                 break;
             }
             let chunk_began = Instant::now();
@@ -236,9 +243,11 @@ impl<'a> Solving<'a> {
         for (attempts, test) in attempts.iter_mut().zip(&tests) {
             *attempts = test.tally.attempts(&test.candidates, &attempts[0]);
         }
-        let Predicted { maps, done, of, chunks } = predicted;
+        let Predicted { maps, done, of, chunks, settled } = predicted;
         let mut notes = fit.notes;
-        if done < of {
+        if *settled {
+            notes.push(format!("settled after {done} of {of} views"));
+        } else if done < of {
             notes.push(format!("{done} of {of} views"));
         }
         self.seconds.total = self.clock.elapsed();
@@ -266,6 +275,14 @@ impl<'a> Solving<'a> {
 }
 
 impl Predicted {
+    /// Whether the views done so far settle every test.
+    fn is_settled(&self, stop: ViewStop) -> bool {
+        self.maps.iter().all(|maps| {
+            let a_view = maps.len() / self.done.max(1);
+            stop.is_settled(maps, (self.of - self.done) * a_view)
+        })
+    }
+
     /// Adds the maps of the next `n` views, for each test.
     fn add(&mut self, n: usize, chunk: Vec<Vec<CellMap>>) {
         for (maps, new) in self.maps.iter_mut().zip(chunk) {

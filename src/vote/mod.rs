@@ -8,7 +8,7 @@ mod hierarchical;
 mod selector;
 mod tally;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use selector::{FormatWeights, Ranked, Selector, rank};
 pub use tally::{Tally, VoteConfig, fallback_grid, tally_votes, two_attempts};
