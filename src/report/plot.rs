@@ -11,7 +11,7 @@ const WIDTH: f64 = 400.0;
 const HEIGHT: f64 = 240.0;
 
 /// The plot area within a chart: left, top, right, bottom.
-const AREA: [f64; 4] = [48.0, 22.0, WIDTH - 12.0, HEIGHT - 46.0];
+const AREA: [f64; 4] = [48.0, 22.0, WIDTH - 20.0, HEIGHT - 46.0];
 
 /// How values are laid along an axis.
 #[derive(Debug, Clone)]
@@ -54,20 +54,26 @@ impl Axis {
         Self { label: label.into(), low: 0.0, high, log: false, ticks }
     }
 
-    /// Positive values by their logarithm, with ticks at 1, 2 and 5 times powers of ten.
+    /// Positive values by their logarithm, with ticks at round ones.
     pub(super) fn log(label: &str, low: f64, high: f64) -> Self {
+        /// Multiples of powers of ten, the roundest first.
+        const MARKS: [&[f64]; 4] = [
+            &[1.0],
+            &[1.0, 3.0],
+            &[1.0, 2.0, 5.0],
+            &[1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0],
+        ];
         let low = low.max(1e-6);
         let high = high.max(low * 2.0);
         let decades = (low.log10().floor() as i32)..=(high.log10().ceil() as i32);
-        let marks: &[f64] = match (high / low).log10() {
-            span if span < 1.5 => &[1.0, 2.0, 5.0],
-            span if span < 3.0 => &[1.0, 3.0],
-            _ => &[1.0],
+        let ticks = |marks: &[f64]| -> Vec<(f64, String)> {
+            let values = decades.clone().flat_map(|d| marks.iter().map(move |m| m * 10f64.powi(d)));
+            let within = values.filter(|v| (low * 0.999..=high * 1.001).contains(v));
+            within.map(|v| (v, plain(v))).collect()
         };
-        let values = decades.flat_map(|d| marks.iter().map(move |m| m * 10f64.powi(d)));
-        let within = values.filter(|v| (low * 0.999..=high * 1.001).contains(v));
-        let ticks = within.map(|v| (v, plain(v))).collect();
-        Self { label: label.into(), low, high, log: true, ticks }
+        // As few ticks as say how far apart values are.
+        let ticks = MARKS.map(ticks).into_iter().find(|ticks| ticks.len() > 2);
+        Self { label: label.into(), low, high, log: true, ticks: ticks.unwrap_or_default() }
     }
 
     /// Numbers that double, each written.
@@ -249,6 +255,10 @@ mod tests {
         assert_eq!((time.at(0.5), time.at(80.0)), (0.0, 1.0));
         assert!((time.at((0.5f64 * 80.0).sqrt()) - 0.5).abs() < 1e-9);
         assert!(time.ticks.iter().any(|(v, text)| *v == 10.0 && text == "10"));
+        for (low, high) in [(3.0, 5.0), (0.9, 1.0), (1e-4, 1e3), (2.0, 40.0)] {
+            let ticks = Axis::log("s", low, high).ticks;
+            assert!((3..=8).contains(&ticks.len()), "{low} {high}: {ticks:?}");
+        }
         assert_eq!(
             [0.13, 0.5, 0.51, 0.0].map(|high| Axis::share("", high).high),
             [0.15, 0.5, 0.6, 0.02]

@@ -222,6 +222,9 @@ fn time_chart(sides: &[&Facts<'_>]) -> Markup {
         return html! {};
     };
     let most = points.iter().flatten().map(|point| point.1).fold(0.0, f64::max);
+    if most == 0.0 {
+        return html! {};
+    }
     let line = |(i, points): (usize, Vec<(f64, f64)>)| Line {
         name: sides[i].side.name.clone(),
         class: SIDES[i],
@@ -239,8 +242,7 @@ fn time_chart(sides: &[&Facts<'_>]) -> Markup {
     );
     figure(
         "Accuracy against time",
-        "Tasks whose answer is right, had each been cut off after so many seconds: first the base model's answer, then \
-         the vote over the views so far.",
+        "Tasks right, had each been cut off after so many seconds of work.",
         &legend(sides),
         &lines(&x, &y, &drawn, &alt),
     )
@@ -254,6 +256,9 @@ fn views_chart(sides: &[&Facts<'_>]) -> Markup {
     }
     let views: Vec<usize> = longest.iter().map(|point| point.views).collect();
     let most = points.iter().flatten().map(|point| point.oracle).fold(0.0, f64::max);
+    if most == 0.0 {
+        return html! {};
+    }
     let mut drawn = Vec::new();
     for (i, points) in points.iter().enumerate() {
         let line = |name: &str, class, value: fn(&super::progress::AfterViews) -> f64| Line {

@@ -27,20 +27,20 @@ pub enum ReportError {
     #[error(transparent)]
     Run(#[from] RunError),
     /// The run's recipe is not one of this program.
-    #[error("the recipe of the run {run} cannot be used: {source}", run = .run.display())]
+    #[error("the recipe of the run {run} cannot be used", run = .run.display())]
     Recipe {
         /// The run directory.
         run: PathBuf,
         /// What is wrong with it.
-        source: RecipeError,
+        source: Box<RecipeError>,
     },
     /// The tasks are not where they were.
-    #[error("the tasks of the run {run} cannot be read: {source}; name them with --tasks", run = .run.display())]
+    #[error("the tasks of the run {run} cannot be read; name them with --tasks", run = .run.display())]
     Tasks {
         /// The run directory.
         run: PathBuf,
         /// What is wrong with them.
-        source: ResolveError,
+        source: Box<ResolveError>,
     },
     /// Tasks that the run did not work on.
     #[error("{tasks} are not the tasks that the run {run} worked on; name those with --tasks", run = .run.display())]
@@ -75,10 +75,10 @@ impl Side {
         let run = read_run(path)?;
         let settings = path.join("recipe.toml").display().to_string();
         let recipe = Recipe::resolve::<&str>(&settings, &[])
-            .map_err(|source| ReportError::Recipe { run: path.to_owned(), source })?;
+            .map_err(|e| ReportError::Recipe { run: path.to_owned(), source: Box::new(e) })?;
         let source = tasks.unwrap_or(&run.identity.dataset);
         let dataset = public::resolve_with_solutions(source, solutions)
-            .map_err(|source| ReportError::Tasks { run: path.to_owned(), source })?;
+            .map_err(|e| ReportError::Tasks { run: path.to_owned(), source: Box::new(e) })?;
         let other = || ReportError::OtherTasks { run: path.to_owned(), tasks: source.to_owned() };
         let mut dataset = dataset.select(&run.identity.tasks).map_err(|_| other())?;
         if hash_tasks(&dataset.tasks) != run.identity.dataset_sha256 {
@@ -92,6 +92,6 @@ impl Side {
 
 /// The last part of a run's path, or the path where that says nothing.
 fn name(path: &Path) -> String {
-    let last = path.file_name().or_else(|| Some(path.as_os_str()));
+    let last = path.file_name().or(Some(path.as_os_str()));
     last.unwrap_or_default().to_string_lossy().into_owned()
 }

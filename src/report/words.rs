@@ -8,11 +8,12 @@ pub(super) fn percent(share: Option<f64>) -> String {
     share.map_or(UNKNOWN.to_owned(), |s| format!("{:.1} %", 100.0 * s))
 }
 
-/// A 95 % interval of a share.
+/// A 95 % interval of a share. One of no width says that the sample is too small to tell, and is not shown.
 pub(super) fn interval(interval: Option<[f64; 2]>) -> String {
-    interval.map_or(UNKNOWN.to_owned(), |[low, high]| {
-        format!("{:.1} – {:.1} %", 100.0 * low, 100.0 * high)
-    })
+    match interval {
+        Some([low, high]) if low < high => format!("{:.1} – {:.1} %", 100.0 * low, 100.0 * high),
+        _ => UNKNOWN.to_owned(),
+    }
 }
 
 /// A duration with a digit or two that matter.

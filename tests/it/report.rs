@@ -43,9 +43,7 @@ fn a_run_becomes_one_file_with_all_that_its_records_hold() {
     place.arc(&["report", "run"]).assert().success().stdout("run/report.html\n");
     let page = place.read("run/report.html");
     check_page(&page);
-    for part in
-        ["Accuracy against time", "By size", "Where the time went", "Leave-one-out", "ontaminat"]
-    {
+    for part in ["By agreement", "By size", "Where the time went", "Leave-one-out", "ontaminat"] {
         assert!(page.contains(part), "{part}");
     }
     let data = data(&page);
@@ -112,13 +110,13 @@ fn where_no_answer_is_known_nothing_is_judged_until_there_is_one() {
     assert_eq!(object["runs"][0]["outcomes"]["unknown"], json!(1));
     let page = place.read("run/report.html");
     check_page(&page);
-    assert!(page.contains("nothing is judged") && !page.contains("Accuracy against time"));
+    assert!(page.contains("nothing is judged") && !page.contains("By agreement"));
     assert!(data(&page)["tasks"][0]["tests"][0]["truth"].is_null());
 
     place.write("mine.json", &json!({"a": [answer]}).to_string());
     let (object, _) = place.json(&["report", "run", "--solutions", "mine.json"]);
     assert!(object["runs"][0]["solved"].is_number(), "{object}");
-    assert!(place.read("run/report.html").contains("Accuracy against time"));
+    assert!(place.read("run/report.html").contains("By agreement"));
 }
 
 #[test]
@@ -188,7 +186,7 @@ fn what_cannot_be_reported_on_is_named_with_the_mend() {
     );
 
     fs::rename(place.path("tasks"), place.path("moved")).unwrap();
-    fails(&["report", "run"], "name them with --tasks");
+    fails(&["report", "run"], "name them with --tasks: there is no data set and no file `tasks`");
     place.arc(&["report", "run", "--tasks", "moved"]).assert().success();
     place.write("moved/a.json", &tiny_task(5).to_string());
     fails(&["report", "run", "--tasks", "moved"], "name those with --tasks");
