@@ -29,4 +29,5 @@ pub mod pipeline;
 pub mod run;
 pub mod compare;
 pub mod render;
+pub mod report;
 pub mod cli;

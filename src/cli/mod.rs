@@ -15,6 +15,7 @@ mod merge;
 mod predict;
 mod pretrain;
 mod progress;
+mod report;
 mod score;
 mod settings;
 mod show;
@@ -68,6 +69,8 @@ enum Command {
     Pretrain(pretrain::Args),
     /// Score a submission against known answers.
     Score(score::Args),
+    /// Make one HTML page of a run, or of two runs on the same tasks.
+    Report(report::Args),
     /// Find the tasks that two sets have in common.
     Audit(audit::Args),
     /// Draw a task or a result in the terminal or as PNG.
@@ -109,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Predict(args) => predict::run(args, global),
         Command::Pretrain(args) => pretrain::run(args, global),
         Command::Score(args) => score::run(args, global),
+        Command::Report(args) => report::run(args, global),
         Command::Audit(args) => audit::run(args, global),
         Command::Show(args) => show::run(args, global),
         Command::Data(args) => data::run(args, global),

@@ -101,8 +101,8 @@ impl Table {
 }
 
 impl VersusBaseline {
-    /// Compares two scores of the same tasks; `None` if no answer is known.
-    fn of(here: &[TaskScore], there: &[TaskScore]) -> Option<Self> {
+    /// Compares two scores of the same tasks in the same order; `None` if no answer is known.
+    pub fn of(here: &[TaskScore], there: &[TaskScore]) -> Option<Self> {
         let pairs = here.iter().zip(there);
         let fractions: Vec<(f64, f64)> =
             pairs.filter_map(|(a, b)| Some((a.fractional()?, b.fractional()?))).collect();

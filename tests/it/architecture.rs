@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const EXCEPTIONS: [(&str, &str); 0] = [];
 
 /// Modules that know no tensors.
-const WITHOUT_BURN: [&str; 16] = [
+const WITHOUT_BURN: [&str; 17] = [
     "memory",
     "rng",
     "arc",
@@ -25,6 +25,7 @@ const WITHOUT_BURN: [&str; 16] = [
     "run",
     "compare",
     "render",
+    "report",
 ];
 
 /// What a module of the program itself, not of its tests, uses.

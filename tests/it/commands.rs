@@ -98,7 +98,8 @@ fn doctor_finds_this_build_in_order() {
 #[test]
 fn every_command_explains_itself() {
     let place = Place::new(&[]);
-    for command in ["solve", "fit", "predict", "merge", "doctor", "score", "show", "data"] {
+    for command in ["solve", "fit", "predict", "merge", "doctor", "score", "show", "data", "report"]
+    {
         let help = place.arc(&[command, "--help"]).assert().success();
         help.stdout(contains("Usage: arc-ttt")).stderr(is_empty());
     }

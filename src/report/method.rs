@@ -1,0 +1,228 @@
+//! The method in words, from the recipe that was used.
+
+use crate::adapter::{FitFormat, FitMethod};
+use crate::candidate::ViewColors;
+use crate::dataset::{ColorSampling, LossOn, Sampling};
+use crate::recipe::Recipe;
+use crate::run::Limits;
+use crate::vote::Selector;
+
+use super::Side;
+use super::words::{count, list, seconds};
+
+/// A step of the method: its name, and what is done.
+pub(super) type Step = (&'static str, String);
+
+/// What a run did with each task, in order.
+pub(super) fn steps(side: &Side) -> Vec<Step> {
+    let (recipe, model) = (&side.recipe, &side.run.identity.model);
+    let mut steps = Vec::new();
+    if recipe.fit.format == FitFormat::None {
+        let text = format!(
+            "None: {} reads the demonstrations in context and answers without any training.",
+            model.name
+        );
+        steps.push(("Fit", text));
+    } else {
+        steps.push(("Adapter", adapter(recipe, &model.name)));
+        steps.push(("Training data", data(recipe)));
+        steps.push(("Fit", fit(recipe, &side.run.identity.limits)));
+    }
+    steps.push(("Views", views(recipe)));
+    steps.push(("Candidates", candidates(recipe)));
+    steps.push(("Vote", vote(recipe)));
+    steps
+}
+
+fn adapter(recipe: &Recipe, model: &str) -> String {
+    if recipe.fit.method == FitMethod::Full {
+        return format!("A copy of all weights of {model} is trained for each task anew.");
+    }
+    format!(
+        "Each task gets a fresh LoRA adapter of rank {} (alpha {}) on {} of {model}, whose own weights stay frozen.",
+        recipe.lora.rank,
+        recipe.lora.alpha,
+        list(&recipe.lora.target_modules)
+    )
+}
+
+fn data(recipe: &Recipe) -> String {
+    let config = &recipe.dataset;
+    let episodes = match (recipe.fit.format, config.sampling) {
+        (FitFormat::E2e, _) => {
+            "Single demonstrations, each to be predicted from learned task tokens (end-to-end)."
+        }
+        (FitFormat::Both, _) => {
+            "Leave-one-out episodes (a demonstration predicted from the others) and single demonstrations with \
+             learned task tokens, in alternation."
+        }
+        (_, Sampling::Streaming) => {
+            "Leave-one-out episodes: each demonstration in turn is predicted from the others."
+        }
+        (_, Sampling::Ordered) => {
+            "The last demonstration of a random order is predicted from those before it."
+        }
+        (_, Sampling::Finite) => "A fixed list of leave-one-out items, gone through in epochs.",
+    };
+    let symmetries = if config.dihedrals && config.sampling != Sampling::Finite {
+        "Every step draws one of the eight symmetries of the square; colors are "
+    } else {
+        "Colors are "
+    };
+    let colors = match config.colors {
+        ColorSampling::None => "left as they are",
+        ColorSampling::Uniform => "permuted at random",
+        ColorSampling::KeepZero => "permuted at random, except 0",
+        ColorSampling::Mixed => "left, permuted except 0, or all permuted, by chance",
+        ColorSampling::PreferUnused => "exchanged for unused ones, except 0",
+    };
+    let augmenters = match (config.sampling, config.augment_probability > 0.0) {
+        (Sampling::Finite, _) => {
+            format!(" {} make further items.", count(config.augmenters.len(), "augmenter"))
+        }
+        (_, true) => format!(
+            " With probability {} one of {} comes first.",
+            config.augment_probability,
+            count(config.augmenters.len(), "augmenter")
+        ),
+        _ => String::new(),
+    };
+    let loss = match config.loss_on {
+        LossOn::OutputsFrom(k) if recipe.fit.format != FitFormat::E2e => {
+            format!(" The loss also counts the demonstrations' outputs from number {k} on.")
+        }
+        _ => String::new(),
+    };
+    format!("{episodes} {symmetries}{colors}.{augmenters}{loss}")
+}
+
+fn fit(recipe: &Recipe, limits: &Limits) -> String {
+    let steps = limits.steps.unwrap_or(recipe.fit.steps);
+    let mut text = format!(
+        "AdamW, peak learning rate {}, warmup and cosine decay, at most {} a task",
+        recipe.fit.learning_rate,
+        count(steps, "step")
+    );
+    if let Some(budget) = limits.budget_seconds {
+        text += &format!(" and {} of wall time for everything", seconds(budget));
+    }
+    text.push('.');
+    let checked = matches!(recipe.fit.format, FitFormat::Icl | FitFormat::Both);
+    if checked && recipe.fit.check_every > 0 {
+        text += &format!(
+            " Every {} steps each demonstration is predicted from the others, as a check",
+            recipe.fit.check_every
+        );
+        if recipe.fit.patience > 0 {
+            text += &format!("; {} perfect ones in a row end the fit early", recipe.fit.patience);
+        }
+        text.push('.');
+    }
+    text
+}
+
+fn views(recipe: &Recipe) -> String {
+    let config = &recipe.views;
+    if config.count == 1 {
+        return "The test is predicted once, as it is.".to_owned();
+    }
+    let later = match (config.colors, config.orders) {
+        (ViewColors::None, false) => "",
+        (ViewColors::None, true) => "; later rounds also shuffle the demonstrations",
+        (_, false) => "; later rounds also permute the colors",
+        (_, true) => "; later rounds also permute the colors and shuffle the demonstrations",
+    };
+    let symmetries = match config.dihedrals.len() {
+        0 | 1 => "one orientation".to_owned(),
+        n => format!("{n} symmetries in turn"),
+    };
+    format!(
+        "Each test is predicted under up to {} views: {symmetries}{later}. Predictions are mapped back to the task's \
+         own frame.",
+        config.count
+    )
+}
+
+fn candidates(recipe: &Recipe) -> String {
+    let config = &recipe.candidates;
+    let mut text = "Every distinct grid that a view proposes".to_owned();
+    if config.n_best.limit > 0 {
+        text += &format!(", up to {} more that it finds probable", config.n_best.limit);
+    }
+    if config.product {
+        text += ", the cell-wise product of all views";
+    }
+    if config.majorities {
+        text += ", row and column majorities";
+    }
+    text + ". Each is scored under every view."
+}
+
+fn vote(recipe: &Recipe) -> String {
+    let (name, what) = rule(recipe.vote.selector);
+    format!("The two attempts are the best by {name}: {what}.")
+}
+
+/// A voting rule: its name, and how it ranks.
+pub(super) fn rule(selector: Selector) -> (&'static str, &'static str) {
+    match selector {
+        Selector::Majority => ("majority", "the number of views that propose a grid"),
+        Selector::Hierarchical => {
+            ("hierarchical vote", "votes within each symmetry, then among their winners")
+        }
+        Selector::Sum => ("sum", "the sum of its probabilities under all views"),
+        Selector::Product => {
+            ("product of experts", "the product of its probabilities under all views")
+        }
+        Selector::Min => ("minimum", "its lowest probability under a view"),
+        Selector::Max => ("maximum", "its highest probability under a view"),
+        Selector::CountMeanLog => {
+            ("count and mean log", "how many views find it, plus its mean log-probability")
+        }
+        Selector::Confidence => ("confidence", "the mean probability of one of its cells"),
+        Selector::MbrExact => {
+            ("Bayes risk, exact", "its share if each view spreads one vote over all grids")
+        }
+        Selector::MbrCells => {
+            ("Bayes risk, cells", "the share of cells that it is expected to have right")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(steps: Option<usize>, budget_seconds: Option<f64>) -> Limits {
+        Limits { budget_seconds, steps, memory_bytes: 1 }
+    }
+
+    #[test]
+    fn the_words_follow_the_recipe() {
+        let recipe = Recipe::resolve("default", &["fit.format=icl", "views.count=5"]).unwrap();
+        assert!(adapter(&recipe, "grid-1M").contains("rank 32"));
+        assert!(data(&recipe).starts_with("Leave-one-out"));
+        let words = fit(&recipe, &limits(Some(7), Some(30.0)));
+        assert!(words.contains("at most 7 steps a task and 30.0 s of wall time"), "{words}");
+        assert!(words.contains("Every 50 steps"), "{words}");
+        assert!(
+            views(&recipe).contains("up to 5 views: 8 symmetries in turn"),
+            "{}",
+            views(&recipe)
+        );
+        let e2e = Recipe::default();
+        assert!(!fit(&e2e, &limits(None, None)).contains("check"));
+        assert!(data(&e2e).contains("task tokens"));
+    }
+
+    #[test]
+    fn every_preset_can_be_told() {
+        for (name, _) in crate::recipe::PRESETS {
+            let recipe = Recipe::resolve::<&str>(name, &[]).unwrap();
+            for text in [adapter(&recipe, "m"), data(&recipe), views(&recipe), candidates(&recipe)]
+            {
+                assert!(text.ends_with('.') && !text.contains("  "), "{text}");
+            }
+        }
+    }
+}
