@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const EXCEPTIONS: [(&str, &str); 0] = [];
 
 /// Modules that know no tensors.
-const WITHOUT_BURN: [&str; 16] = [
+const WITHOUT_BURN: [&str; 17] = [
     "memory",
     "rng",
     "arc",
@@ -16,6 +16,7 @@ const WITHOUT_BURN: [&str; 16] = [
     "public",
     "contamination",
     "dataset",
+    "text",
     "candidate",
     "vote",
     "adapter",

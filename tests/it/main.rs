@@ -8,6 +8,7 @@ mod common;
 mod compare;
 mod data;
 mod kaggle;
+mod llama;
 mod resume;
 mod shards;
 mod synth;
