@@ -62,7 +62,7 @@ pub struct Search {
 /// for the cost of that pass. The guess changes no answer, only the order and the cost.
 ///
 /// # Errors
-/// [`InputError`] if the prompt is empty or, with the guess, does not fit the model.
+/// [`InputError`] if the prompt is empty or longer than the context, or it or the guess has an unknown token.
 ///
 /// # Panics
 /// If the threshold is not above 0.
@@ -76,9 +76,13 @@ pub fn search(
     filter: &dyn TokenFilter,
 ) -> Result<Search, InputError> {
     assert!(limits.threshold > 0.0, "with no threshold the search would not end");
-    // The token that ends a guess leads to nothing that has to be read.
-    let ended = guess.iter().position(|token| ends.contains(token));
-    let guess = &guess[..ended.unwrap_or(guess.len())];
+    if prompt.is_empty() {
+        return Err(InputError::Empty { sequence: 0 });
+    }
+    // Neither the token that ends a guess nor one at the longest length leads to anything that has to be read.
+    let ended = guess.iter().position(|token| ends.contains(token)).unwrap_or(guess.len());
+    let room = model.config.max_length.saturating_sub(prompt.len());
+    let guess = &guess[..ended.min(room).min(limits.max_new_tokens.saturating_sub(1))];
     let batch = Batch::padded(&[Sequence::prompt(&[prompt, guess].concat())])?;
     let mut cache = KvCache::default();
     let hidden = model.hidden_states(&batch, lora, Some(&mut cache))?;
