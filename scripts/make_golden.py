@@ -100,7 +100,8 @@ MODELS = {
         False, None,
     ),
 }
-ADAMW = dict(lr=1e-2, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
+# So small steps that rounding does not grow, so much decay that it shows after ten of them.
+ADAMW = dict(lr=3e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.3)
 STEPS = 10
 LONGEST_ANSWER = 4
 

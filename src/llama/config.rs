@@ -262,7 +262,7 @@ fn key_value_heads(
     // The other networks' defaults are numbers of one released size.
     let absent = fields.value(field).is_none() && architecture == Architecture::Llama;
     let found = if absent { heads } else { fields.size(field)? };
-    if heads % found != 0 {
+    if !heads.is_multiple_of(found) {
         let expected = format!("must divide `num_attention_heads` ({heads})");
         return Err(fields.bad(field, found.to_string(), expected));
     }

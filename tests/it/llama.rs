@@ -212,7 +212,7 @@ fn padded_and_packed_sequences_are_as_if_alone() {
             for (i, sequence) in sequences.iter().enumerate() {
                 let found = logits_of(&golden.model, &batch, Some(&lora), i);
                 let expected = alone(&golden.model, sequence, Some(&lora));
-                assert_near(&found, &expected, 2e-5, &format!("{name} {:?} {i}", batch.shape()));
+                assert_relative(&found, &expected, 2e-5, &format!("{name} {batch:?} {i}"));
             }
             let loss = golden.model.loss(&batch, None).unwrap().into_scalar::<f32>();
             assert_near(&[loss], &[golden.json["loss"].as_f64().unwrap() as f32], 1e-4, name);
@@ -247,7 +247,7 @@ fn gradients_and_ten_steps_of_adamw_are_those_of_peft_and_torch() {
             (0..10).map(|step| trainer.step(&batches[step % 2], rate).unwrap()).collect();
         let expected: Vec<f32> =
             golden.json["losses"].as_array().unwrap().iter().map(|l| number(l) as f32).collect();
-        assert_near(&losses, &expected, 2e-3, &format!("{name} losses"));
+        assert_relative(&losses, &expected, 1e-3, &format!("{name} losses"));
         for (&module, pair) in &trainer.lora().pairs {
             for (part, found) in [("A", &pair.a), ("B", &pair.b)] {
                 let expected = golden.factor("after", module, part);
@@ -303,7 +303,7 @@ fn cached_steps_are_as_one_pass_also_behind_a_truncation() {
             let prompt = prompt.behind(&[range.start]);
             let logits = golden.model.next_logits(&prompt, Some(&lora), Some(cache)).unwrap();
             let expected = &expected[(end - 1) * vocab..end * vocab];
-            assert_near(&values(logits), expected, 2e-5, &format!("{name} {range:?}"));
+            assert_relative(&values(logits), expected, 2e-5, &format!("{name} {range:?}"));
             assert_eq!(cache.len(), end);
         };
         check(&mut cache, 0..5);
@@ -391,24 +391,21 @@ fn a_search_that_is_cut_short_says_so_and_one_that_is_not_says_nothing() {
 }
 
 #[test]
-fn grids_alone_come_out_under_the_grammar() {
+fn under_the_grammar_all_grids_come_out_and_nothing_else() {
     for name in MODELS {
         let golden = Golden::new(name);
         let colors = std::array::from_fn(|i| 4 + i as u32);
         let ends = golden.ends().to_vec();
         let grids = GridTokens { colors, row_end: 14, last_row_ends: true, ends };
         let (_, limits, _) = golden.search();
-        let limits =
-            SearchLimits { threshold: limits.threshold / 100.0, max_new_tokens: 6, ..limits };
+        // So low a threshold that every grid of one or two cells in a row is above it.
+        let limits = SearchLimits { threshold: 1e-300, ..limits };
         let found = run_search(&golden, &[], &limits, &grids);
-        assert!(!found.answers.is_empty(), "{name}");
+        assert_eq!(found.answers.len(), 110 * golden.ends().len(), "{name}");
         for Answer { tokens, .. } in &found.answers {
-            let (end, cells) = tokens.split_last().unwrap();
-            assert!(golden.ends().contains(end));
-            let rows: Vec<&[u32]> = cells.split(|&t| t == 14).collect();
-            let (last, rows) = rows.split_last().unwrap();
-            let whole = |row: &&[u32]| row.len() == rows[0].len() && !row.is_empty();
-            assert!(last.is_empty() && rows.iter().all(whole), "{name}: {tokens:?}");
+            let cells = tokens.len() - 2;
+            assert!(tokens[..cells].iter().all(|t| colors.contains(t)), "{name}: {tokens:?}");
+            assert!(tokens[cells] == 14 && golden.ends().contains(&tokens[cells + 1]));
         }
     }
 }
