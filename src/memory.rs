@@ -1,6 +1,26 @@
-//! The process's own memory: how the allocator treats it, and how much was used at most.
+//! The process's own memory: how the allocator treats it, how much was used at most, files mapped into it.
 //!
 //! The only `unsafe` outside [`crate::kernel`].
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use memmap2::Mmap;
+
+/// Maps a file into memory: its pages are read when they are first looked at, and nothing is copied.
+///
+/// The file must stay as it is while it is mapped; if another program cuts it short, the system ends this one at
+/// the first look behind the new end.
+///
+/// # Errors
+/// If the file cannot be opened or mapped.
+pub fn map_file(path: &Path) -> io::Result<Mmap> {
+    let file = File::open(path)?;
+    // SAFETY: the mapping is read-only. That no one changes the file meanwhile is asked of the caller, as every
+    // reader of model files does; nothing can enforce it.
+    unsafe { Mmap::map(&file) }
+}
 
 /// Tells glibc's allocator to keep freed memory instead of handing it back to the kernel.
 ///

@@ -17,7 +17,7 @@ pub struct LoraConfig {
     pub alpha: f32,
     /// Multiply by `alpha / sqrt(rank)` instead (rsLoRA, arXiv 2312.03732).
     pub rank_stabilized: bool,
-    /// Which linears get an update; any of [`TARGET_MODULES`].
+    /// Which linears get an update, under the model family's names: for the grid model [`TARGET_MODULES`].
     pub target_modules: Vec<String>,
 }
 

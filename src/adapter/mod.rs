@@ -1,5 +1,7 @@
 //! Per-task adaptation: LoRA, the fit, and adapters on disk.
 
 mod config;
+mod peft;
 
 pub use config::{FitConfig, FitFormat, FitMethod, LoraConfig, TARGET_MODULES};
+pub use peft::PeftConfig;

@@ -12,7 +12,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::files::hint;
-use crate::adapter::LoraConfig;
+use crate::adapter::{LoraConfig, PeftConfig};
 use crate::arc::write_atomically;
 use crate::dataset::Format;
 use crate::engine::{Adapter, HostTensor, ModelInfo};
@@ -50,23 +50,6 @@ pub enum AdapterError {
     },
 }
 
-/// PEFT's `LoraConfig`, as far as it says something here.
-#[derive(Debug, Serialize, Deserialize)]
-struct PeftConfig {
-    peft_type: String,
-    task_type: Option<String>,
-    base_model_name_or_path: String,
-    inference_mode: bool,
-    r: usize,
-    lora_alpha: f32,
-    lora_dropout: f32,
-    target_modules: Vec<String>,
-    use_rslora: bool,
-    fan_in_fan_out: bool,
-    bias: String,
-    modules_to_save: Option<Vec<String>>,
-}
-
 /// What the tensor file's header says.
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
@@ -97,29 +80,10 @@ pub fn save_adapter(
     // A full fit has no PEFT configuration.
     if let Some(lora) = &adapter.lora {
         let config = directory.join(CONFIG);
-        let mut text = serde_json::to_string_pretty(&peft_config(lora, base))
-            .expect("strings and numbers become JSON");
-        text.push('\n');
+        let text = PeftConfig::new(lora, &base.name, None).to_json();
         write_atomically(&config, text.as_bytes()).map_err(io("write", &config))?;
     }
     Ok(())
-}
-
-fn peft_config(lora: &LoraConfig, base: &ModelInfo) -> PeftConfig {
-    PeftConfig {
-        peft_type: "LORA".into(),
-        task_type: None,
-        base_model_name_or_path: base.name.clone(),
-        inference_mode: true,
-        r: lora.rank,
-        lora_alpha: lora.alpha,
-        lora_dropout: 0.0,
-        target_modules: lora.target_modules.clone(),
-        use_rslora: lora.rank_stabilized,
-        fan_in_fan_out: false,
-        bias: "none".into(),
-        modules_to_save: None,
-    }
 }
 
 fn tensor_bytes(adapter: &Adapter) -> Vec<u8> {

@@ -16,6 +16,7 @@ const WITHOUT_BURN: [&str; 17] = [
     "public",
     "contamination",
     "dataset",
+    "text",
     "candidate",
     "vote",
     "adapter",

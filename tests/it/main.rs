@@ -9,6 +9,7 @@ mod compare;
 mod data;
 mod kaggle;
 mod report;
+mod llama;
 mod resume;
 mod shards;
 mod synth;

@@ -1,0 +1,154 @@
+//! Causal grouped-query attention within sequences, and the keys and values that decoding keeps.
+
+use burn::tensor::{DType, Device, Int, Tensor, TensorData, activation};
+
+use super::batch::Batch;
+
+/// Which keys a batch's tokens see; all layers share it.
+pub(super) struct Visibility {
+    /// What is hidden, `[n_rows, 1, length, n_keys]`; `None` if nothing is.
+    hidden: Option<Tensor<4, burn::tensor::Bool>>,
+}
+
+impl Visibility {
+    /// For a batch behind the `cached` tokens' segments of each row.
+    pub(super) fn new(batch: &Batch, cached: &[Vec<u32>], device: &Device) -> Self {
+        let [n_rows, length] = batch.shape();
+        let past = cached.first().map_or(0, Vec::len);
+        let n_keys = past + length;
+        let own = |row: usize| &batch.segments[row * length..(row + 1) * length];
+        let one_sequence = |row: usize| {
+            let earlier = cached.get(row).map_or(&[][..], Vec::as_slice);
+            earlier.iter().chain(own(row)).all(|&s| s == own(row)[0])
+        };
+        if length == 1 && (0..n_rows).all(one_sequence) {
+            return Self { hidden: None };
+        }
+        let ids = |values: Vec<i32>, shape: [usize; 4]| {
+            let tensor = Tensor::<4, Int>::from_data(TensorData::new(values, shape), device);
+            tensor.expand([n_rows, 1, length, n_keys])
+        };
+        let queries = batch.segments.iter().map(|&s| s as i32).collect();
+        let mut keys = Vec::with_capacity(n_rows * n_keys);
+        for row in 0..n_rows {
+            keys.extend(cached.get(row).into_iter().flatten().chain(own(row)).map(|&s| s as i32));
+        }
+        let queries = ids(queries, [n_rows, 1, length, 1]);
+        let others = queries.not_equal(ids(keys, [n_rows, 1, 1, n_keys]));
+        let at = ids((past as i32..n_keys as i32).collect(), [1, 1, length, 1]);
+        let later = ids((0..n_keys as i32).collect(), [1, 1, 1, n_keys]).greater(at);
+        Self { hidden: Some(others.bool_or(later)) }
+    }
+}
+
+/// What each query reads of the keys that it sees.
+///
+/// Heads that share a key are laid side by side as rows of one product, so that keys and values are never
+/// repeated. Scores and softmax are f32 whatever the inputs are.
+///
+/// # Shapes
+/// - q: `[n_rows, num_attention_heads, length, head_dim]`
+/// - k, v: `[n_rows, num_key_value_heads, n_keys, head_dim]`
+/// - returns: as q
+pub(super) fn attend(
+    q: Tensor<4>,
+    k: Tensor<4>,
+    v: Tensor<4>,
+    visibility: &Visibility,
+) -> Tensor<4> {
+    let dtype = q.dtype();
+    let [n_rows, n_heads, length, head_dim] = q.dims();
+    let [_, n_kv_heads, n_keys, _] = k.dims();
+    let grouped = [n_rows, n_kv_heads, n_heads / n_kv_heads * length];
+    let [a, b, c] = grouped;
+    let q = q.mul_scalar((head_dim as f64).powf(-0.5)).reshape([a, b, c, head_dim]);
+    let scores = q.matmul(k.swap_dims(2, 3)).cast(DType::F32);
+    let scores = scores.reshape([n_rows, n_heads, length, n_keys]);
+    let scores = match &visibility.hidden {
+        Some(hidden) => {
+            scores.mask_fill(hidden.clone().expand([n_rows, n_heads, length, n_keys]), -1e30)
+        }
+        None => scores,
+    };
+    let weights = activation::softmax(scores, 3).cast(dtype).reshape([a, b, c, n_keys]);
+    weights.matmul(v).reshape([n_rows, n_heads, length, head_dim])
+}
+
+/// Keys and values of the tokens that were read, so that decoding reads each only once.
+///
+/// It belongs to one model, one adapter and one device. [`Default`] is an empty one.
+#[derive(Debug, Clone, Default)]
+pub struct KvCache {
+    layers: Vec<[Buffer; 2]>,
+    /// Segments of the tokens held, row by row: padding stays in the cache and is never looked at.
+    pub(super) segments: Vec<Vec<u32>>,
+}
+
+impl KvCache {
+    /// Tokens a row, padding included.
+    pub fn len(&self) -> usize {
+        self.segments.first().map_or(0, Vec::len)
+    }
+
+    /// Whether nothing was read yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets all but the first `len` tokens of each row. Costs nothing: the memory is written again later.
+    pub fn truncate(&mut self, len: usize) {
+        self.segments.iter_mut().for_each(|row| row.truncate(len));
+    }
+
+    /// Takes in a layer's keys and values for the tokens behind [`KvCache::len`]; gives those of all tokens.
+    pub(super) fn extend(&mut self, layer: usize, new: [Tensor<4>; 2]) -> [Tensor<4>; 2] {
+        let past = self.len();
+        if self.layers.len() == layer {
+            self.layers.push([Buffer::default(), Buffer::default()]);
+        }
+        let mut parts = self.layers[layer].iter_mut();
+        new.map(|new| parts.next().expect("keys and values").write(past, new))
+    }
+
+    /// Counts the tokens of `batch` as held, once all layers have taken them in.
+    pub(super) fn advance(&mut self, batch: &Batch) {
+        self.segments.resize(batch.n_rows, Vec::new());
+        for (row, new) in self.segments.iter_mut().zip(batch.segments.chunks(batch.length)) {
+            row.extend(new);
+        }
+    }
+}
+
+/// A tensor `[n_rows, num_key_value_heads, capacity, head_dim]` that grows as a vector does.
+#[derive(Debug, Clone, Default)]
+struct Buffer(Option<Tensor<4>>);
+
+impl Buffer {
+    /// Writes `new` behind the first `past` tokens; gives both.
+    fn write(&mut self, past: usize, new: Tensor<4>) -> Tensor<4> {
+        let [n_rows, n_heads, length, head_dim] = new.dims();
+        let end = past + length;
+        let all = |from: usize, to: usize| [0..n_rows, 0..n_heads, from..to, 0..head_dim];
+        let whole = match self.0.take() {
+            // The buffer is the only owner of its memory here, and so is written in place.
+            Some(old) if old.dims()[2] >= end => old,
+            old => {
+                let capacity = end.next_power_of_two().max(64);
+                let zeros = Tensor::zeros(
+                    [n_rows, n_heads, capacity, head_dim],
+                    (&new.device(), new.dtype()),
+                );
+                match old {
+                    Some(old) if past > 0 => {
+                        zeros.slice_assign(all(0, past), old.slice(all(0, past)))
+                    }
+                    _ => zeros,
+                }
+            }
+        };
+        let whole = whole.slice_assign(all(past, end), new);
+        let held = whole.clone().slice(all(0, end));
+        self.0 = Some(whole);
+        held
+    }
+}

@@ -1,0 +1,327 @@
+//! A checkpoint's tensors: one or many safetensors files, mapped into memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use half::{bf16, f16};
+use memmap2::Mmap;
+use safetensors::tensor::{Dtype, SafeTensors, TensorInfo};
+use serde_json::Value;
+
+use crate::memory::map_file;
+use crate::model::HostTensor;
+
+const ONE_FILE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Why a checkpoint's tensors cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The folder has no weights of this format.
+    #[error(
+        "{folder} has neither {ONE_FILE} nor {INDEX}; other formats are converted by \
+         `save_pretrained` of transformers",
+        folder = .folder.display()
+    )]
+    NoWeights {
+        /// The checkpoint's folder.
+        folder: PathBuf,
+    },
+    /// The file system refused.
+    #[error("cannot read {path}: {source}", path = .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file that the index names is not there.
+    #[error(
+        "{path} is missing, but {INDEX} names it for `{tensor}`; download the rest of the checkpoint",
+        path = .path.display()
+    )]
+    MissingShard {
+        /// The file.
+        path: PathBuf,
+        /// A tensor that it should hold.
+        tensor: String,
+    },
+    /// The index cannot be read.
+    #[error("{path} is no index of safetensors ({reason}); download it again", path = .path.display())]
+    BadIndex {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file that is cut short or something else.
+    #[error(
+        "{path} is not a whole safetensors file ({reason}); copy or download it again",
+        path = .path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What the reader stumbled over.
+        reason: String,
+    },
+    /// A tensor that should be there.
+    #[error("{path} lacks the tensor `{name}`, which config.json asks for", path = .path.display())]
+    Missing {
+        /// The checkpoint, or the file that the index names.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// A tensor that the network has no place for.
+    #[error(
+        "{path} has the tensor `{name}`, for which config.json leaves no place; it is another network",
+        path = .path.display()
+    )]
+    Unexpected {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+    /// A tensor of another shape.
+    #[error(
+        "{path}: `{name}` is {found:?}, but config.json asks for {expected:?}",
+        path = .path.display()
+    )]
+    Shape {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The shape that the sizes ask for.
+        expected: Vec<usize>,
+        /// The shape in the file.
+        found: Vec<usize>,
+    },
+    /// A number format that is not read.
+    #[error("{path}: `{name}` is stored as {dtype}; f32, f16 and bf16 are read", path = .path.display())]
+    Dtype {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The format found.
+        dtype: String,
+    },
+    /// A head of its own where the configuration says that it is the embedding.
+    #[error(
+        "{path}: `{name}` differs from the embedding, but config.json says `tie_word_embeddings`; \
+         set that to false to use both",
+        path = .path.display()
+    )]
+    NotTied {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+    },
+}
+
+/// One mapped file.
+pub(super) struct Shard {
+    pub(super) path: PathBuf,
+    map: Mmap,
+    /// Where the tensors' bytes begin.
+    start: usize,
+    tensors: BTreeMap<String, TensorInfo>,
+}
+
+impl Shard {
+    /// Maps a file and reads its header.
+    pub(super) fn open(path: PathBuf) -> Result<Self, CheckpointError> {
+        let map =
+            map_file(&path).map_err(|source| CheckpointError::Io { path: path.clone(), source })?;
+        // The header says how long the file must be, so that one that is cut short is found here.
+        let (header, metadata) = SafeTensors::read_metadata(&map)
+            .map_err(|e| CheckpointError::Damaged { path: path.clone(), reason: e.to_string() })?;
+        let tensors = metadata.tensors().into_iter().map(|(n, info)| (n, info.clone())).collect();
+        let start = size_of::<u64>() + header;
+        Ok(Self { path, map, start, tensors })
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &String> {
+        self.tensors.keys()
+    }
+
+    /// A tensor's shape, format and bytes, if the file has it.
+    fn find(&self, name: &str) -> Option<(&TensorInfo, &[u8])> {
+        let info = self.tensors.get(name)?;
+        let (from, to) = info.data_offsets;
+        Some((info, &self.map[self.start + from..self.start + to]))
+    }
+
+    /// A tensor as 32-bit floats in host memory.
+    pub(super) fn host(&self, name: &str) -> Result<HostTensor, CheckpointError> {
+        let (info, bytes) = self.found(name)?;
+        let shape = info.shape.clone();
+        let values = match info.dtype {
+            Dtype::F32 => floats(bytes),
+            Dtype::F16 => words(bytes).map(|b| f16::from_bits(b).to_f32()).collect(),
+            Dtype::BF16 => words(bytes).map(|b| bf16::from_bits(b).to_f32()).collect(),
+            other => return Err(self.bad_dtype(name, other)),
+        };
+        Ok(HostTensor { shape, values })
+    }
+
+    fn found(&self, name: &str) -> Result<(&TensorInfo, &[u8]), CheckpointError> {
+        let missing = || CheckpointError::Missing { path: self.path.clone(), name: name.into() };
+        self.find(name).ok_or_else(missing)
+    }
+
+    fn bad_dtype(&self, name: &str, dtype: Dtype) -> CheckpointError {
+        let (path, name) = (self.path.clone(), name.to_owned());
+        CheckpointError::Dtype { path, name, dtype: format!("{dtype:?}") }
+    }
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect()
+}
+
+fn words(bytes: &[u8]) -> impl Iterator<Item = u16> {
+    bytes.as_chunks::<2>().0.iter().map(|&b| u16::from_le_bytes(b))
+}
+
+/// A checkpoint whose tensors are taken one by one; what is left at the end has no place in the network.
+pub(super) struct Checkpoint<'a> {
+    folder: PathBuf,
+    shards: Vec<Shard>,
+    /// The shard of each tensor.
+    places: BTreeMap<String, usize>,
+    taken: BTreeSet<String>,
+    dtype: DType,
+    device: &'a Device,
+}
+
+impl<'a> Checkpoint<'a> {
+    /// Maps all files of a folder. Tensors will be made as `dtype` on `device`.
+    pub(super) fn open(
+        folder: &Path,
+        dtype: DType,
+        device: &'a Device,
+    ) -> Result<Self, CheckpointError> {
+        let (shards, places) = if folder.join(ONE_FILE).exists() {
+            let shard = Shard::open(folder.join(ONE_FILE))?;
+            let places = shard.names().map(|name| (name.clone(), 0)).collect();
+            (vec![shard], places)
+        } else if folder.join(INDEX).exists() {
+            open_shards(folder)?
+        } else {
+            return Err(CheckpointError::NoWeights { folder: folder.into() });
+        };
+        Ok(Self { folder: folder.into(), shards, places, taken: BTreeSet::new(), dtype, device })
+    }
+
+    pub(super) fn holds(&self, name: &str) -> bool {
+        self.places.contains_key(name)
+    }
+
+    /// Takes a tensor, which must have this shape.
+    pub(super) fn take<const D: usize>(
+        &mut self,
+        name: &str,
+        shape: [usize; D],
+    ) -> Result<Tensor<D>, CheckpointError> {
+        let Some(&place) = self.places.get(name) else {
+            return Err(CheckpointError::Missing { path: self.folder.clone(), name: name.into() });
+        };
+        let shard = &self.shards[place];
+        let (info, bytes) = shard.found(name)?;
+        if info.shape != shape {
+            let (path, name, found) = (shard.path.clone(), name.into(), info.shape.clone());
+            return Err(CheckpointError::Shape { path, name, expected: shape.to_vec(), found });
+        }
+        // The one copy: from the mapped file to the device, in the stored format.
+        let data = match info.dtype {
+            Dtype::F32 => TensorData::new(floats(bytes), shape),
+            Dtype::F16 => {
+                TensorData::new(words(bytes).map(f16::from_bits).collect::<Vec<_>>(), shape)
+            }
+            Dtype::BF16 => {
+                TensorData::new(words(bytes).map(bf16::from_bits).collect::<Vec<_>>(), shape)
+            }
+            other => return Err(shard.bad_dtype(name, other)),
+        };
+        self.taken.insert(name.to_owned());
+        Ok(Tensor::from_data(data, (self.device, self.dtype)))
+    }
+
+    /// Checks that a head which is stored beside a tied embedding is the same.
+    pub(super) fn is_tied(&mut self, head: &str, embedding: &str) -> Result<(), CheckpointError> {
+        if !self.holds(head) {
+            return Ok(());
+        }
+        let part = |name: &str| self.shards[self.places[name]].found(name);
+        let ((a, x), (b, y)) = (part(head)?, part(embedding)?);
+        if (a.dtype, &a.shape, x) != (b.dtype, &b.shape, y) {
+            let path = self.shards[self.places[head]].path.clone();
+            return Err(CheckpointError::NotTied { path, name: head.into() });
+        }
+        self.taken.insert(head.to_owned());
+        Ok(())
+    }
+
+    /// Checks that nothing is left.
+    pub(super) fn finish(self) -> Result<(), CheckpointError> {
+        // Early Llama checkpoints store the rotary frequencies, which follow from the configuration.
+        let known = |name: &str| name.ends_with("rotary_emb.inv_freq");
+        let left = self.places.iter().find(|(n, _)| !self.taken.contains(*n) && !known(n));
+        match left {
+            Some((name, &shard)) => {
+                let path = self.shards[shard].path.clone();
+                Err(CheckpointError::Unexpected { path, name: name.clone() })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+type Shards = (Vec<Shard>, BTreeMap<String, usize>);
+
+/// Maps the files that the index names and checks that they hold what it says, and nothing else.
+fn open_shards(folder: &Path) -> Result<Shards, CheckpointError> {
+    let path = folder.join(INDEX);
+    let bad =
+        |reason: &str| CheckpointError::BadIndex { path: path.clone(), reason: reason.into() };
+    let text = std::fs::read_to_string(&path)
+        .map_err(|source| CheckpointError::Io { path: path.clone(), source })?;
+    let index: Value = serde_json::from_str(&text).map_err(|e| bad(&e.to_string()))?;
+    let map = index["weight_map"].as_object().ok_or_else(|| bad("no object `weight_map`"))?;
+    let mut shards: Vec<Shard> = Vec::new();
+    let mut places = BTreeMap::new();
+    for (name, file) in map {
+        let file = file.as_str().ok_or_else(|| bad("a file's name is no text"))?;
+        // A name with a path in it could lead out of the checkpoint.
+        if Path::new(file).file_name() != Some(file.as_ref()) {
+            return Err(bad(&format!("`{file}` is no file name")));
+        }
+        let path = folder.join(file);
+        let known = shards.iter().position(|shard| shard.path == path);
+        let shard = match known {
+            Some(shard) => shard,
+            None if !path.exists() => {
+                return Err(CheckpointError::MissingShard { path, tensor: name.clone() });
+            }
+            None => {
+                shards.push(Shard::open(path)?);
+                shards.len() - 1
+            }
+        };
+        shards[shard].found(name)?;
+        places.insert(name.clone(), shard);
+    }
+    for (i, shard) in shards.iter().enumerate() {
+        if let Some(name) = shard.names().find(|name| places.get(*name) != Some(&i)) {
+            let (path, name) = (shard.path.clone(), name.clone());
+            return Err(CheckpointError::Unexpected { path, name });
+        }
+    }
+    Ok((shards, places))
+}

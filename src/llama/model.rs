@@ -1,0 +1,403 @@
+//! The network: tokens in, scores of the next tokens out.
+
+use std::path::Path;
+
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData, activation};
+
+use super::attention::{KvCache, Visibility, attend};
+use super::batch::{Batch, InputError};
+use super::checkpoint::{Checkpoint, CheckpointError};
+use super::config::{ConfigError, LlamaConfig};
+use super::lora::{Lora, Target};
+use super::rotary::{Rotation, frequencies};
+
+/// Why a model cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LlamaError {
+    /// Its configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Its weights.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+}
+
+/// A linear layer as checkpoints store it.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    /// `[outputs, inputs]`.
+    pub weight: Tensor<2>,
+    /// `[outputs]`.
+    pub bias: Option<Tensor<1>>,
+}
+
+/// A transformer block's weights.
+#[derive(Debug, Clone)]
+struct Block {
+    input_layernorm: Tensor<1>,
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    o_proj: Linear,
+    q_norm: Option<Tensor<1>>,
+    k_norm: Option<Tensor<1>>,
+    post_attention_layernorm: Tensor<1>,
+    gate_proj: Linear,
+    up_proj: Linear,
+    down_proj: Linear,
+}
+
+/// A causal language model of the Llama family. Cloning shares the weights.
+#[derive(Debug, Clone)]
+pub struct Llama {
+    /// Sizes.
+    pub config: LlamaConfig,
+    /// `[vocab_size, hidden_size]`.
+    embed_tokens: Tensor<2>,
+    layers: Vec<Block>,
+    norm: Tensor<1>,
+    /// `[vocab_size, hidden_size]`; the embedding itself if they are tied.
+    lm_head: Linear,
+    frequencies: Vec<f32>,
+}
+
+/// What all blocks of one pass share.
+struct Pass<'a> {
+    config: &'a LlamaConfig,
+    lora: Option<&'a Lora>,
+    n_rows: usize,
+    rotation: Rotation,
+    visibility: Visibility,
+}
+
+impl Llama {
+    /// Loads a checkpoint: a folder with `config.json` and `model.safetensors`, or with several such files and
+    /// their index. Weights are stored and multiplied as `dtype`; norms, softmax and adapters are always f32.
+    ///
+    /// # Errors
+    /// [`LlamaError`] if the configuration is not supported, or the weights are damaged or do not fit it.
+    pub fn load(folder: &Path, dtype: FloatDType, device: &Device) -> Result<Self, LlamaError> {
+        let config = LlamaConfig::load(folder)?;
+        let mut file = Checkpoint::open(folder, dtype.into(), device)?;
+        let model = Self::take(config, &mut file)?;
+        file.finish()?;
+        Ok(model)
+    }
+
+    fn take(config: LlamaConfig, file: &mut Checkpoint<'_>) -> Result<Self, CheckpointError> {
+        let table = [config.vocab_size, config.hidden_size];
+        let embed_tokens = file.take("model.embed_tokens.weight", table)?;
+        let layers = (0..config.num_hidden_layers).map(|i| Block::take(&config, i, file));
+        let layers = layers.collect::<Result<_, _>>()?;
+        let norm = file.take("model.norm.weight", [config.hidden_size])?;
+        let weight = if config.tie_word_embeddings {
+            file.is_tied("lm_head.weight", "model.embed_tokens.weight")?;
+            embed_tokens.clone()
+        } else {
+            file.take("lm_head.weight", table)?
+        };
+        let lm_head = Linear { weight, bias: None };
+        let frequencies = frequencies(&config);
+        Ok(Self { config, embed_tokens, layers, norm, lm_head, frequencies })
+    }
+
+    /// The device of the weights.
+    pub fn device(&self) -> Device {
+        self.embed_tokens.device()
+    }
+
+    /// `[vocab_size, hidden_size]`.
+    pub(super) fn embedding(&self) -> &Tensor<2> {
+        &self.embed_tokens
+    }
+
+    /// `[vocab_size, hidden_size]`.
+    pub(super) fn head(&self) -> &Tensor<2> {
+        &self.lm_head.weight
+    }
+
+    /// The same model as constants on the device's autodiff twin: gradients flow through it, none to it.
+    pub fn on_graph(&self) -> Self {
+        Self {
+            config: self.config.clone(),
+            embed_tokens: constant(&self.embed_tokens),
+            layers: self.layers.iter().map(Block::on_graph).collect(),
+            norm: constant(&self.norm),
+            lm_head: self.lm_head.on_graph(),
+            frequencies: self.frequencies.clone(),
+        }
+    }
+
+    /// Scores of every token's successor, not normalized.
+    ///
+    /// # Shapes
+    /// - returns: `[n_rows, length, vocab_size]`; what stands at padding means nothing
+    ///
+    /// # Errors
+    /// [`InputError`] if a token is outside the vocabulary or a sequence longer than the context.
+    pub fn logits(&self, batch: &Batch, lora: Option<&Lora>) -> Result<Tensor<3>, InputError> {
+        let [n_rows, length] = batch.shape();
+        let hidden = self.hidden_states(batch, lora, None)?;
+        Ok(self.project(hidden, lora).reshape([n_rows, length, self.config.vocab_size]))
+    }
+
+    /// Scores of each sequence's next token, not normalized.
+    ///
+    /// With a cache, the batch goes on where its rows end, and is taken into it.
+    ///
+    /// # Shapes
+    /// - returns: `[n_sequences, vocab_size]`
+    ///
+    /// # Errors
+    /// As [`Llama::logits`], and [`InputError::Rows`] if the cache holds another number of rows.
+    pub fn next_logits(
+        &self,
+        batch: &Batch,
+        lora: Option<&Lora>,
+        cache: Option<&mut KvCache>,
+    ) -> Result<Tensor<2>, InputError> {
+        let hidden = self.hidden_states(batch, lora, cache)?;
+        Ok(self.project_at(hidden, &batch.last_tokens(), lora))
+    }
+
+    /// What the last norm gives for each token, `[n_rows · length, hidden_size]`.
+    pub(super) fn hidden_states(
+        &self,
+        batch: &Batch,
+        lora: Option<&Lora>,
+        mut cache: Option<&mut KvCache>,
+    ) -> Result<Tensor<2>, InputError> {
+        self.check(batch, cache.as_deref())?;
+        let device = self.device();
+        let cached = cache.as_deref().map_or(&[][..], |cache| &cache.segments);
+        let dtype = self.embed_tokens.dtype();
+        let pass = Pass {
+            config: &self.config,
+            lora,
+            n_rows: batch.n_rows,
+            rotation: Rotation::new(
+                &batch.positions,
+                batch.n_rows,
+                &self.frequencies,
+                dtype,
+                &device,
+            ),
+            visibility: Visibility::new(batch, cached, &device),
+        };
+        let mut x = self.embed(&batch.tokens, lora);
+        for (i, block) in self.layers.iter().enumerate() {
+            x = block.forward(&pass, i, x, cache.as_deref_mut());
+        }
+        if let Some(cache) = cache {
+            cache.advance(batch);
+        }
+        Ok(rms_norm(x, &self.norm, self.config.rms_norm_eps))
+    }
+
+    /// Scores from hidden states, `[n, hidden_size]` → `[n, vocab_size]`.
+    pub(super) fn project(&self, hidden: Tensor<2>, lora: Option<&Lora>) -> Tensor<2> {
+        linear(hidden, &self.lm_head, lora, None, Target::LmHead)
+    }
+
+    /// Scores from the hidden states of some tokens, counted row by row.
+    pub(super) fn project_at(
+        &self,
+        hidden: Tensor<2>,
+        tokens: &[usize],
+        lora: Option<&Lora>,
+    ) -> Tensor<2> {
+        let at: Vec<i32> = tokens.iter().map(|&i| i as i32).collect();
+        let n = at.len();
+        let at = Tensor::<1, Int>::from_data(TensorData::new(at, [n]), &hidden.device());
+        self.project(hidden.select(0, at), lora)
+    }
+
+    fn embed(&self, tokens: &[u32], lora: Option<&Lora>) -> Tensor<2> {
+        let ids: Vec<i32> = tokens.iter().map(|&t| t as i32).collect();
+        let n = ids.len();
+        let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [n]), &self.device());
+        let x = self.embed_tokens.clone().select(0, ids.clone());
+        match lora.and_then(|lora| lora.factors(None, Target::EmbedTokens)) {
+            Some([a, b]) => {
+                let update = a.transpose().select(0, ids).matmul(b.transpose());
+                x.clone() + update.cast(x.dtype())
+            }
+            None => x,
+        }
+    }
+
+    fn check(&self, batch: &Batch, cache: Option<&KvCache>) -> Result<(), InputError> {
+        let (vocab_size, most) = (self.config.vocab_size, self.config.max_length);
+        if let Some(&token) = batch.tokens.iter().find(|&&t| t as usize >= vocab_size) {
+            return Err(InputError::UnknownToken { token, vocab_size });
+        }
+        let length = batch.positions.iter().max().map_or(0, |&p| p as usize + 1);
+        if length > most {
+            return Err(InputError::TooLong { length, most });
+        }
+        let (cached, rows) = (cache.map_or(0, |c| c.segments.len()), batch.n_rows);
+        if cached != 0 && cached != rows {
+            return Err(InputError::Rows { cached, rows });
+        }
+        Ok(())
+    }
+}
+
+impl Block {
+    fn take(
+        config: &LlamaConfig,
+        i: usize,
+        file: &mut Checkpoint<'_>,
+    ) -> Result<Self, CheckpointError> {
+        let norm = |file: &mut Checkpoint<'_>, name: &str, size: usize| {
+            file.take(&format!("model.layers.{i}.{name}.weight"), [size])
+        };
+        let mut linear = |name: &str, target: Target, bias: bool| {
+            let (inputs, outputs) = target.sizes(config);
+            let name = format!("model.layers.{i}.{name}.{}", target.name());
+            let weight = file.take(&format!("{name}.weight"), [outputs, inputs])?;
+            let bias = match bias {
+                true => Some(file.take(&format!("{name}.bias"), [outputs])?),
+                false => None,
+            };
+            Ok(Linear { weight, bias })
+        };
+        let q_proj = linear("self_attn", Target::QProj, config.qkv_bias)?;
+        let k_proj = linear("self_attn", Target::KProj, config.qkv_bias)?;
+        let v_proj = linear("self_attn", Target::VProj, config.qkv_bias)?;
+        let o_proj = linear("self_attn", Target::OProj, config.o_bias)?;
+        let gate_proj = linear("mlp", Target::GateProj, config.mlp_bias)?;
+        let up_proj = linear("mlp", Target::UpProj, config.mlp_bias)?;
+        let down_proj = linear("mlp", Target::DownProj, config.mlp_bias)?;
+        let mut head_norm = |name: &str| match config.qk_norm {
+            true => norm(file, name, config.head_dim).map(Some),
+            false => Ok(None),
+        };
+        let (q_norm, k_norm) = (head_norm("self_attn.q_norm")?, head_norm("self_attn.k_norm")?);
+        Ok(Self {
+            input_layernorm: norm(file, "input_layernorm", config.hidden_size)?,
+            q_proj,
+            k_proj,
+            v_proj,
+            o_proj,
+            q_norm,
+            k_norm,
+            post_attention_layernorm: norm(file, "post_attention_layernorm", config.hidden_size)?,
+            gate_proj,
+            up_proj,
+            down_proj,
+        })
+    }
+
+    fn on_graph(&self) -> Self {
+        Self {
+            input_layernorm: constant(&self.input_layernorm),
+            q_proj: self.q_proj.on_graph(),
+            k_proj: self.k_proj.on_graph(),
+            v_proj: self.v_proj.on_graph(),
+            o_proj: self.o_proj.on_graph(),
+            q_norm: self.q_norm.as_ref().map(constant),
+            k_norm: self.k_norm.as_ref().map(constant),
+            post_attention_layernorm: constant(&self.post_attention_layernorm),
+            gate_proj: self.gate_proj.on_graph(),
+            up_proj: self.up_proj.on_graph(),
+            down_proj: self.down_proj.on_graph(),
+        }
+    }
+
+    /// Residual attention, then a residual SwiGLU; `x` and the result are `[n_rows · length, hidden_size]`.
+    fn forward(
+        &self,
+        pass: &Pass<'_>,
+        i: usize,
+        x: Tensor<2>,
+        cache: Option<&mut KvCache>,
+    ) -> Tensor<2> {
+        let eps = pass.config.rms_norm_eps;
+        let h = rms_norm(x.clone(), &self.input_layernorm, eps);
+        let x = x + self.attention(pass, i, h, cache);
+
+        let h = rms_norm(x.clone(), &self.post_attention_layernorm, eps);
+        let linear =
+            |l: &Linear, target: Target, x: Tensor<2>| linear(x, l, pass.lora, Some(i), target);
+        let gate = activation::silu(linear(&self.gate_proj, Target::GateProj, h.clone()));
+        let up = linear(&self.up_proj, Target::UpProj, h);
+        x + linear(&self.down_proj, Target::DownProj, gate * up)
+    }
+
+    fn attention(
+        &self,
+        pass: &Pass<'_>,
+        i: usize,
+        h: Tensor<2>,
+        cache: Option<&mut KvCache>,
+    ) -> Tensor<2> {
+        let [n, _] = h.dims();
+        let length = n / pass.n_rows;
+        let LlamaConfig { num_attention_heads, num_key_value_heads, head_dim, .. } = *pass.config;
+        // [n_rows, n_heads, length, head_dim]
+        let heads = |l: &Linear, target: Target, norm: &Option<Tensor<1>>, n_heads: usize| {
+            let x = linear(h.clone(), l, pass.lora, Some(i), target);
+            let x = match norm {
+                Some(norm) => {
+                    rms_norm(x.reshape([n * n_heads, head_dim]), norm, pass.config.rms_norm_eps)
+                }
+                None => x,
+            };
+            x.reshape([pass.n_rows, length, n_heads, head_dim]).swap_dims(1, 2)
+        };
+        let q = heads(&self.q_proj, Target::QProj, &self.q_norm, num_attention_heads);
+        let k = heads(&self.k_proj, Target::KProj, &self.k_norm, num_key_value_heads);
+        let v = heads(&self.v_proj, Target::VProj, &None, num_key_value_heads);
+        let (q, k) = (pass.rotation.turn(q), pass.rotation.turn(k));
+        let [k, v] = match cache {
+            Some(cache) => cache.extend(i, [k, v]),
+            None => [k, v],
+        };
+        let read = attend(q, k, v, &pass.visibility).swap_dims(1, 2);
+        let read = read.reshape([n, num_attention_heads * head_dim]);
+        linear(read, &self.o_proj, pass.lora, Some(i), Target::OProj)
+    }
+}
+
+impl Linear {
+    fn on_graph(&self) -> Self {
+        Self { weight: constant(&self.weight), bias: self.bias.as_ref().map(constant) }
+    }
+}
+
+fn constant<const D: usize>(tensor: &Tensor<D>) -> Tensor<D> {
+    Tensor::from_inner(tensor.clone())
+}
+
+/// `x·Wᵀ + bias`, and `scale·(x·Aᵀ)·Bᵀ` on top if the layer is adapted.
+///
+/// The update stays on the side of the activations: `W + scale·B·A` would be a second copy of the weights.
+fn linear(
+    x: Tensor<2>,
+    layer: &Linear,
+    lora: Option<&Lora>,
+    block: Option<usize>,
+    target: Target,
+) -> Tensor<2> {
+    let dtype = x.dtype();
+    let mut y = x.clone().matmul(layer.weight.clone().transpose());
+    if let Some(bias) = &layer.bias {
+        y = y + bias.clone().unsqueeze();
+    }
+    match lora.and_then(|lora| lora.factors(block, target)) {
+        Some([a, b]) => {
+            let update = x.cast(DType::F32).matmul(a.transpose()).matmul(b.transpose());
+            y + update.cast(dtype)
+        }
+        None => y,
+    }
+}
+
+/// RMSNorm over the last axis (Zhang & Sennrich 2019, arXiv 1910.07467), in f32.
+fn rms_norm(x: Tensor<2>, weight: &Tensor<1>, eps: f64) -> Tensor<2> {
+    let dtype = x.dtype();
+    let x = x.cast(DType::F32);
+    let mean_square = x.clone().powi_scalar(2).mean_dim(1);
+    (x / (mean_square + eps).sqrt()).cast(dtype) * weight.clone().unsqueeze()
+}

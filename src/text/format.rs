@@ -1,0 +1,170 @@
+//! Formats as data.
+
+use serde::{Deserialize, Serialize};
+
+use crate::arc::N_COLORS;
+
+/// The built-in formats, each a file of `data/formats`.
+const BUILT_IN: [(&str, &str); 4] = [
+    ("paper", include_str!("../../data/formats/paper.toml")),
+    ("architects", include_str!("../../data/formats/architects.toml")),
+    ("nvarc", include_str!("../../data/formats/nvarc.toml")),
+    ("barc", include_str!("../../data/formats/barc.toml")),
+];
+
+/// How a task is written.
+///
+/// In every text but the grid's, `{bos}` and `{eos}` stand for the tokenizer's tokens of these names, and in a
+/// demonstration `{number}` for its number from 1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextFormat {
+    /// How settings call it.
+    pub name: String,
+    /// What stands before the first demonstration.
+    pub prologue: String,
+    /// How a grid is written.
+    pub grid: GridText,
+    /// What stands around the grids of a demonstration.
+    pub demonstration: PairText,
+    /// What stands around the test's grids.
+    pub query: PairText,
+}
+
+/// How a grid is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GridText {
+    /// Before the first cell.
+    pub open: String,
+    /// Each color.
+    pub cells: [String; N_COLORS],
+    /// Between the cells of a row.
+    pub between_cells: String,
+    /// Between rows.
+    pub between_rows: String,
+    /// Behind the last cell.
+    pub close: String,
+}
+
+/// What stands around an input and its output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PairText {
+    /// Before the input.
+    pub before: String,
+    /// Between input and output.
+    pub between: String,
+    /// Behind the output. It is part of what is to be predicted, for it says that the grid is whole.
+    pub end: String,
+    /// Between pairs; not predicted.
+    #[serde(default)]
+    pub separator: String,
+}
+
+/// Why a text is no format.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// Not TOML, or not these keys.
+    #[error("no text format: {0}")]
+    Syntax(String),
+    /// Two colors of which one begins like the other, so that a text has two readings.
+    #[error(
+        "the text format `{name}` writes color {a} as {text_a:?} and {b} as {text_b:?}: no reader can tell them apart"
+    )]
+    Ambiguous {
+        /// The format.
+        name: String,
+        /// A color.
+        a: usize,
+        /// How it is written.
+        text_a: String,
+        /// Another color.
+        b: usize,
+        /// How that is written.
+        text_b: String,
+    },
+    /// Rows that nothing separates.
+    #[error(
+        "the text format `{0}` needs a text between rows that differs from the one between cells"
+    )]
+    Rows(String),
+    /// A query without an end.
+    #[error("the text format `{0}` needs an `end` of the query, or no answer is ever whole")]
+    NoEnd(String),
+}
+
+impl TextFormat {
+    /// Names of the built-in formats.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        BUILT_IN.iter().map(|(name, _)| *name)
+    }
+
+    /// A built-in format.
+    pub fn built_in(name: &str) -> Option<Self> {
+        let (_, text) = BUILT_IN.iter().find(|(known, _)| *known == name)?;
+        Some(Self::parse(text).expect("built-in formats are tested"))
+    }
+
+    /// Reads a format from TOML with the keys of this struct.
+    ///
+    /// # Errors
+    /// [`FormatError`] if keys are missing or unknown, or what is written could not be read back.
+    pub fn parse(text: &str) -> Result<Self, FormatError> {
+        let format: Self = toml::from_str(text).map_err(|e| FormatError::Syntax(e.to_string()))?;
+        format.check()?;
+        Ok(format)
+    }
+
+    fn check(&self) -> Result<(), FormatError> {
+        let (name, grid) = (&self.name, &self.grid);
+        for (a, text_a) in grid.cells.iter().enumerate() {
+            for (b, text_b) in grid.cells.iter().enumerate() {
+                if a != b && text_b.starts_with(text_a.as_str()) {
+                    let (name, text_a, text_b) = (name.clone(), text_a.clone(), text_b.clone());
+                    return Err(FormatError::Ambiguous { name, a, text_a, b, text_b });
+                }
+            }
+        }
+        let (rows, cells) = (&grid.between_rows, &grid.between_cells);
+        let mixed = !cells.is_empty()
+            && (rows.starts_with(cells.as_str()) || cells.starts_with(rows.as_str()));
+        if rows.is_empty() || mixed {
+            return Err(FormatError::Rows(name.clone()));
+        }
+        if grid.close.is_empty() && self.query.end.is_empty() {
+            return Err(FormatError::NoEnd(name.clone()));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn built_in_formats_are_whole_and_named_as_their_files() {
+        for name in TextFormat::names() {
+            assert_eq!(TextFormat::built_in(name).unwrap().name, name);
+        }
+        assert_eq!(TextFormat::built_in("other"), None);
+    }
+
+    #[test]
+    fn formats_that_cannot_be_read_back_are_refused() {
+        let check = |change: &dyn Fn(&mut TextFormat), expected: &str| {
+            let mut format = TextFormat::built_in("architects").unwrap();
+            change(&mut format);
+            let text = toml::to_string(&format).unwrap();
+            let error = TextFormat::parse(&text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(&|f| f.grid.cells[2] = "10".into(), "color 1");
+        check(&|f| f.grid.cells[3] = f.grid.cells[4].clone(), "color 3");
+        check(&|f| f.grid.between_rows.clear(), "between rows");
+        check(&|f| f.query.end.clear(), "`end`");
+        let unknown = TextFormat::parse("name = \"x\"\nprologe = \"\"").unwrap_err().to_string();
+        assert!(unknown.contains("prologe"), "{unknown}");
+    }
+}

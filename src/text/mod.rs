@@ -1,0 +1,13 @@
+//! Tasks as text for language models, and their answers back as grids.
+//!
+//! A [`TextFormat`] is data: how a grid is written, what stands around it, where a target begins and ends. The
+//! formats of the published systems are built in ([`TextFormat::built_in`]). What is to be learnt is a list of
+//! byte ranges of the text ([`Written::outputs`]), so that no token's number is known here.
+
+mod format;
+mod parse;
+mod write;
+
+pub use format::{FormatError, GridText, PairText, TextFormat};
+pub use parse::TextError;
+pub use write::{SpecialTokens, Written, target_tokens};

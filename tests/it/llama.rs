@@ -1,0 +1,624 @@
+//! The Llama family against transformers and peft: tests/golden, made by scripts/make_golden.py.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use arc_ttt::adapter::LoraConfig;
+use arc_ttt::llama::{
+    Answer, Batch, GridTokens, Incomplete, InputError, KvCache, Llama, Lora, Module, Search,
+    SearchLimits, Sequence, TokenFilter, TrainError, Trainer, greedy, load_adapter, save_adapter,
+    search,
+};
+use arc_ttt::model::AdamW;
+use burn::tensor::{Device, FloatDType, Tensor};
+use half::{bf16, f16};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde_json::{Value, json};
+
+const MODELS: [&str; 5] = ["llama", "llama-tied", "mistral-nemo", "qwen2", "qwen3"];
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+fn load(folder: &Path) -> Llama {
+    Llama::load(folder, FloatDType::F32, &Device::flex()).unwrap()
+}
+
+/// Why a checkpoint is not loaded.
+fn refusal(folder: &Path) -> String {
+    Llama::load(folder, FloatDType::F32, &Device::flex()).unwrap_err().to_string()
+}
+
+/// A checkpoint with what transformers and peft make of it.
+struct Golden {
+    model: Llama,
+    folder: PathBuf,
+    json: Value,
+    tensors: BTreeMap<String, Vec<f32>>,
+}
+
+impl Golden {
+    fn new(name: &str) -> Self {
+        let folder = folder(name);
+        let text = fs::read_to_string(folder.join("golden.json")).unwrap();
+        let stored = read_tensors(&folder.join("golden.safetensors"));
+        let tensors = stored.into_iter().map(|(name, t)| (name, floats(&t.bytes))).collect();
+        let json = serde_json::from_str(&text).unwrap();
+        Self { model: load(&folder), folder, json, tensors }
+    }
+
+    fn adapter(&self) -> Lora {
+        load_adapter(&self.folder.join("adapter"), &self.model).unwrap()
+    }
+
+    fn sequences(&self, field: &str) -> Vec<Sequence> {
+        let list = self.json[field].as_array().unwrap().iter();
+        let targets = |s: &Value| {
+            s["targets"].as_array().unwrap().iter().map(|t| t.as_bool().unwrap()).collect()
+        };
+        list.map(|s| Sequence { tokens: tokens(&s["tokens"]), targets: targets(s) }).collect()
+    }
+
+    fn ends(&self) -> &[u32] {
+        &self.model.config.eos_token_ids
+    }
+
+    /// The prompt, the limits, and every answer above the threshold, of the brute-force search.
+    fn search(&self) -> (Vec<u32>, SearchLimits, Vec<Answer>) {
+        let golden = &self.json["search"];
+        let limits = SearchLimits {
+            threshold: golden["threshold"].as_f64().unwrap(),
+            max_new_tokens: golden["max_new_tokens"].as_u64().unwrap() as usize,
+            max_nodes: usize::MAX,
+            time: None,
+        };
+        let answers = golden["found"].as_array().unwrap().iter();
+        let answers = answers.map(|a| Answer {
+            tokens: tokens(&a["tokens"]),
+            log_prob: a["log_prob"].as_f64().unwrap(),
+        });
+        (tokens(&golden["prompt"]), limits, answers.collect())
+    }
+}
+
+fn tokens(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|t| t.as_u64().unwrap() as u32).collect()
+}
+
+/// A tensor as it lies in a file.
+#[derive(Clone)]
+struct Stored {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+fn read_tensors(path: &Path) -> BTreeMap<String, Stored> {
+    let bytes = fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let stored = |v: TensorView<'_>| Stored {
+        dtype: v.dtype(),
+        shape: v.shape().to_vec(),
+        bytes: v.data().to_vec(),
+    };
+    file.iter().map(|(name, view)| (name.to_owned(), stored(view))).collect()
+}
+
+fn write_tensors(path: &Path, tensors: &BTreeMap<String, Stored>) {
+    let views = tensors
+        .iter()
+        .map(|(name, t)| (name, TensorView::new(t.dtype, t.shape.clone(), &t.bytes).unwrap()));
+    fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect()
+}
+
+/// A copy of a checkpoint, for spoiling.
+fn copy(name: &str) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    fs::create_dir(copy.path().join("adapter")).unwrap();
+    for part in ["", "adapter"] {
+        for entry in fs::read_dir(folder(name).join(part)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                let to = copy.path().join(part).join(path.file_name().unwrap());
+                fs::write(to, fs::read(path).unwrap()).unwrap();
+            }
+        }
+    }
+    copy
+}
+
+/// Changes the tensors of a file.
+fn change(path: &Path, f: impl FnOnce(&mut BTreeMap<String, Stored>)) {
+    let mut tensors = read_tensors(path);
+    f(&mut tensors);
+    write_tensors(path, &tensors);
+}
+
+/// Changes fields of a JSON file.
+fn set(path: &Path, fields: Value) {
+    let mut value: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    for (field, new) in fields.as_object().unwrap() {
+        value[field] = new.clone();
+    }
+    fs::write(path, value.to_string()).unwrap();
+}
+
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_into_vec().unwrap()
+}
+
+/// Scores of all tokens of sequence `i` of a batch.
+fn logits_of(model: &Llama, batch: &Batch, lora: Option<&Lora>, i: usize) -> Vec<f32> {
+    let (row, columns) = batch.place(i);
+    let logits = model.logits(batch, lora).unwrap();
+    values(logits.slice([row..row + 1, columns, 0..model.config.vocab_size]))
+}
+
+fn alone(model: &Llama, sequence: &Sequence, lora: Option<&Lora>) -> Vec<f32> {
+    logits_of(model, &Batch::padded(std::slice::from_ref(sequence)).unwrap(), lora, 0)
+}
+
+#[track_caller]
+fn assert_near(found: &[f32], expected: &[f32], most: f32, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let difference = |(a, b): (&f32, &f32)| if a.is_nan() { f32::INFINITY } else { (a - b).abs() };
+    let worst = found.iter().zip(expected).map(difference).fold(0.0, f32::max);
+    assert!(worst <= most, "{what}: off by {worst}, more than {most}");
+}
+
+/// Checks `|found − expected| ≤ most · |expected|`, in the norm of the whole tensor.
+#[track_caller]
+fn assert_relative(found: &[f32], expected: &[f32], most: f32, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let norm = |v: &mut dyn Iterator<Item = f32>| v.map(|x| x * x).sum::<f32>().sqrt();
+    let difference = norm(&mut found.iter().zip(expected).map(|(a, b)| a - b));
+    let size = norm(&mut expected.iter().copied());
+    assert!(size > 0.0 && difference <= most * size, "{what}: {difference} of {size}");
+}
+
+#[test]
+fn logits_are_those_of_transformers_with_and_without_an_adapter_of_peft() {
+    for name in MODELS {
+        let golden = Golden::new(name);
+        let lora = golden.adapter();
+        for (i, sequence) in golden.sequences("sequences").iter().enumerate() {
+            for (kind, lora) in [("logits", None), ("adapted_logits", Some(&lora))] {
+                let found = alone(&golden.model, sequence, lora);
+                let expected = &golden.tensors[&format!("{kind}.{i}")];
+                assert_near(&found, expected, 1e-4, &format!("{name} {kind} {i}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn padded_and_packed_sequences_are_as_if_alone() {
+    for name in MODELS {
+        let golden = Golden::new(name);
+        let sequences = golden.sequences("sequences");
+        let lora = golden.adapter();
+        // 23 + 14 and 9, and 23 + 9 + 14 with padding behind.
+        for batch in [
+            Batch::padded(&sequences).unwrap(),
+            Batch::packed(&sequences, 33).unwrap(),
+            Batch::packed(&sequences, 50).unwrap(),
+        ] {
+            for (i, sequence) in sequences.iter().enumerate() {
+                let found = logits_of(&golden.model, &batch, Some(&lora), i);
+                let expected = alone(&golden.model, sequence, Some(&lora));
+                assert_relative(&found, &expected, 2e-5, &format!("{name} {batch:?} {i}"));
+            }
+            let loss = golden.model.loss(&batch, None).unwrap().into_scalar::<f32>();
+            assert_near(&[loss], &[golden.json["loss"].as_f64().unwrap() as f32], 1e-4, name);
+        }
+    }
+}
+
+#[test]
+fn gradients_and_ten_steps_of_adamw_are_those_of_peft_and_torch() {
+    for name in MODELS {
+        let golden = Golden::new(name);
+        let batches = ["sequences", "more_sequences"]
+            .map(|field| Batch::padded(&golden.sequences(field)).unwrap());
+        let adamw = &golden.json["adamw"];
+        let number = |v: &Value| v.as_f64().unwrap();
+        let settings = AdamW {
+            betas: [number(&adamw["betas"][0]), number(&adamw["betas"][1])],
+            weight_decay: number(&adamw["weight_decay"]),
+        };
+        let mut trainer = Trainer::new(&golden.model, golden.adapter(), settings, 0.0);
+        let (_, gradients) = trainer.gradients(&batches[0]).unwrap();
+        assert_eq!(gradients.len(), trainer.lora().pairs.len());
+        for (module, gradient) in gradients {
+            for (part, found) in [("A", gradient.a), ("B", gradient.b)] {
+                let expected = golden.factor("gradient", module, part);
+                let what = format!("{name} gradient of {part} of {module:?}");
+                assert_relative(&values(found), expected, 1e-3, &what);
+            }
+        }
+        let rate = number(&adamw["learning_rate"]);
+        let losses: Vec<f32> =
+            (0..10).map(|step| trainer.step(&batches[step % 2], rate).unwrap()).collect();
+        let expected: Vec<f32> =
+            golden.json["losses"].as_array().unwrap().iter().map(|l| number(l) as f32).collect();
+        assert_relative(&losses, &expected, 1e-3, &format!("{name} losses"));
+        for (&module, pair) in &trainer.lora().pairs {
+            for (part, found) in [("A", &pair.a), ("B", &pair.b)] {
+                let expected = golden.factor("after", module, part);
+                let what = format!("{name} {part} of {module:?} after ten steps");
+                assert_relative(&values(found.clone()), expected, 1e-3, &what);
+            }
+        }
+    }
+}
+
+impl Golden {
+    /// A tensor of the goldens under PEFT's name for a layer's factor.
+    fn factor(&self, kind: &str, module: Module, part: &str) -> &[f32] {
+        let path = module.path();
+        let plain = format!("{kind}.base_model.model.{path}.lora_{part}.weight");
+        let embedding = format!("{kind}.base_model.model.{path}.lora_embedding_{part}");
+        self.tensors.get(&plain).unwrap_or_else(|| &self.tensors[&embedding])
+    }
+}
+
+#[test]
+fn greedy_output_is_that_of_transformers_for_prompts_side_by_side_and_alone() {
+    for name in MODELS {
+        let golden = Golden::new(name);
+        let expected = golden.json["greedy"].as_array().unwrap();
+        let prompts: Vec<Vec<u32>> = expected.iter().map(|g| tokens(&g["prompt"])).collect();
+        let run =
+            |prompts: &[Vec<u32>]| greedy(&golden.model, None, prompts, golden.ends(), 12, &());
+        let together = run(&prompts).unwrap();
+        for (i, expected) in expected.iter().enumerate() {
+            let output = tokens(&expected["output"]);
+            assert_eq!(together[i].tokens, output, "{name} {i}");
+            assert_eq!(together[i].ended, golden.ends().contains(output.last().unwrap()));
+            let alone = run(&prompts[i..=i]).unwrap().remove(0);
+            assert_eq!(alone.tokens, output, "{name} {i} alone");
+            assert!((alone.log_prob - together[i].log_prob).abs() < 1e-4);
+        }
+    }
+}
+
+#[test]
+fn cached_steps_are_as_one_pass_also_behind_a_truncation() {
+    for name in MODELS {
+        let golden = Golden::new(name);
+        let lora = golden.adapter();
+        let all = golden.sequences("sequences").remove(0).tokens;
+        let vocab = golden.model.config.vocab_size;
+        let expected = alone(&golden.model, &Sequence::prompt(&all), Some(&lora));
+        let mut cache = KvCache::default();
+        let check = |cache: &mut KvCache, range: std::ops::Range<usize>| {
+            let end = range.end;
+            let prompt = Batch::padded(&[Sequence::prompt(&all[range.clone()])]).unwrap();
+            let prompt = prompt.behind(&[range.start]);
+            let logits = golden.model.next_logits(&prompt, Some(&lora), Some(cache)).unwrap();
+            let expected = &expected[(end - 1) * vocab..end * vocab];
+            assert_relative(&values(logits), expected, 2e-5, &format!("{name} {range:?}"));
+            assert_eq!(cache.len(), end);
+        };
+        check(&mut cache, 0..5);
+        for at in 5..9 {
+            check(&mut cache, at..at + 1);
+        }
+        check(&mut cache, 9..20);
+        cache.truncate(6);
+        check(&mut cache, 6..7);
+        check(&mut cache, 7..23);
+    }
+}
+
+fn run_search(
+    golden: &Golden,
+    guess: &[u32],
+    limits: &SearchLimits,
+    f: &dyn TokenFilter,
+) -> Search {
+    let (prompt, ..) = golden.search();
+    search(&golden.model, None, &prompt, guess, golden.ends(), limits, f).unwrap()
+}
+
+#[track_caller]
+fn assert_same(found: &[Answer], expected: &[Answer], what: &str) {
+    let list = |answers: &[Answer]| answers.iter().map(|a| a.tokens.clone()).collect::<Vec<_>>();
+    assert_eq!(list(found), list(expected), "{what}");
+    for (a, b) in found.iter().zip(expected) {
+        assert!((a.log_prob - b.log_prob).abs() < 1e-4, "{what}: {a:?} {b:?}");
+    }
+}
+
+#[test]
+fn the_search_finds_exactly_what_brute_force_finds_whatever_the_guess() {
+    for name in MODELS {
+        let golden = Golden::new(name);
+        let (_, limits, expected) = golden.search();
+        let plain = run_search(&golden, &[], &limits, &());
+        assert_same(&plain.answers, &expected, name);
+        // Longer answers were not looked for, and some of them may be as probable.
+        assert_eq!(plain.incomplete, Some(Incomplete::Length));
+        for answer in &expected {
+            let guided = run_search(&golden, &answer.tokens, &limits, &());
+            assert_same(&guided.answers, &expected, name);
+            let read = answer.tokens.len() - 1;
+            assert_eq!(guided.nodes + read, plain.nodes, "{name}: the guess is read in one pass");
+        }
+        for wrong in [&[19, 4, 4, 4][..], &[19; 99], golden.ends()] {
+            let guided = run_search(&golden, wrong, &limits, &());
+            assert_same(&guided.answers, &expected, name);
+        }
+    }
+}
+
+#[test]
+fn filters_leave_answers_out_and_change_no_probability() {
+    for name in MODELS {
+        let golden = Golden::new(name);
+        let (_, limits, mut expected) = golden.search();
+        let first = expected[0].tokens[0];
+        let without = |generated: &[u32], allowed: &mut [bool]| {
+            if generated.is_empty() {
+                allowed[first as usize] = false;
+            }
+        };
+        expected.retain(|answer| answer.tokens[0] != first);
+        let found = run_search(&golden, &[first], &limits, &without);
+        assert_same(&found.answers, &expected, name);
+    }
+}
+
+#[test]
+fn a_search_that_is_cut_short_says_so_and_one_that_is_not_says_nothing() {
+    let golden = Golden::new("llama");
+    let (_, limits, expected) = golden.search();
+    let cut = run_search(&golden, &[], &SearchLimits { max_nodes: 1, ..limits }, &());
+    assert_eq!((cut.incomplete, cut.nodes), (Some(Incomplete::Nodes), 1));
+    assert!(cut.answers.len() < expected.len());
+    let time = Some(std::time::Duration::ZERO);
+    let cut = run_search(&golden, &[], &SearchLimits { time, ..limits }, &());
+    assert_eq!((cut.incomplete, cut.nodes), (Some(Incomplete::Time), 0));
+    // So high a threshold that nothing is left at the longest length.
+    let high = run_search(&golden, &[], &SearchLimits { threshold: 0.999, ..limits }, &());
+    assert_eq!((high.incomplete, high.answers.len()), (None, 0));
+}
+
+#[test]
+fn under_the_grammar_all_grids_come_out_and_nothing_else() {
+    for name in MODELS {
+        let golden = Golden::new(name);
+        let colors = std::array::from_fn(|i| 4 + i as u32);
+        let ends = golden.ends().to_vec();
+        let grids = GridTokens { colors, row_end: 14, last_row_ends: true, ends };
+        let (_, limits, _) = golden.search();
+        // So low a threshold that every grid of one or two cells in a row is above it.
+        let limits = SearchLimits { threshold: 1e-300, ..limits };
+        let found = run_search(&golden, &[], &limits, &grids);
+        assert_eq!(found.answers.len(), 110 * golden.ends().len(), "{name}");
+        for Answer { tokens, .. } in &found.answers {
+            let cells = tokens.len() - 2;
+            assert!(tokens[..cells].iter().all(|t| colors.contains(t)), "{name}: {tokens:?}");
+            assert!(tokens[cells] == 14 && golden.ends().contains(&tokens[cells + 1]));
+        }
+    }
+}
+
+#[test]
+fn our_adapters_come_back_and_load_in_peft() {
+    // `scripts/make_golden.py --check-adapter DIR` asks peft for its opinion of what is written here.
+    let kept = std::env::var_os("ARC_TTT_WRITE_ADAPTERS").map(PathBuf::from);
+    let temporary = tempfile::tempdir().unwrap();
+    let to = kept.as_deref().unwrap_or(temporary.path());
+    for name in MODELS {
+        let golden = Golden::new(name);
+        let sequences = golden.sequences("sequences");
+        let config = LoraConfig {
+            rank: 5,
+            alpha: 7.0,
+            rank_stabilized: name.starts_with('q'),
+            target_modules: golden.adapter().config.target_modules,
+        };
+        let fresh = Lora::fresh(&config, &golden.model.config, 3, "task", &Device::flex()).unwrap();
+        let base = alone(&golden.model, &sequences[0], None);
+        assert_near(&alone(&golden.model, &sequences[0], Some(&fresh)), &base, 0.0, name);
+        let batch = Batch::padded(&sequences).unwrap();
+        let adamw = AdamW { betas: [0.9, 0.999], weight_decay: 0.0 };
+        let mut trainer = Trainer::new(&golden.model, fresh, adamw, 1.0);
+        let losses: Vec<f32> = (0..8).map(|_| trainer.step(&batch, 0.05).unwrap()).collect();
+        assert!(losses[7] < losses[0] - 0.2, "{name}: {losses:?}");
+        let lora = trainer.into_lora();
+        save_adapter(&to.join(name), &lora, name).unwrap();
+        let again = load_adapter(&to.join(name), &golden.model).unwrap();
+        assert_eq!(again.config, lora.config);
+        let mut stored = BTreeMap::new();
+        for (i, sequence) in sequences.iter().enumerate() {
+            let logits = alone(&golden.model, sequence, Some(&lora));
+            assert_near(&alone(&golden.model, sequence, Some(&again)), &logits, 0.0, name);
+            let shape = vec![sequence.tokens.len(), golden.model.config.vocab_size];
+            let bytes = logits.iter().flat_map(|v| v.to_le_bytes()).collect();
+            stored.insert(format!("logits.{i}"), Stored { dtype: Dtype::F32, shape, bytes });
+        }
+        write_tensors(&to.join(name).join("logits.safetensors"), &stored);
+    }
+}
+
+#[test]
+fn sixteen_bit_checkpoints_are_read_as_what_they_round_to() {
+    let golden = Golden::new("qwen3");
+    let sequence = &golden.sequences("sequences")[0];
+    let exact = alone(&golden.model, sequence, None);
+    for dtype in [Dtype::BF16, Dtype::F16] {
+        let (rounded, small) = (copy("qwen3"), copy("qwen3"));
+        let word = |v: f32| match dtype {
+            Dtype::BF16 => (bf16::from_f32(v).to_bits(), bf16::from_f32(v).to_f32()),
+            _ => (f16::from_f32(v).to_bits(), f16::from_f32(v).to_f32()),
+        };
+        let path = |copy: &tempfile::TempDir| copy.path().join("model.safetensors");
+        change(&path(&rounded), |tensors| {
+            for t in tensors.values_mut() {
+                t.bytes = floats(&t.bytes).iter().flat_map(|&v| word(v).1.to_le_bytes()).collect();
+            }
+        });
+        change(&path(&small), |tensors| {
+            for t in tensors.values_mut() {
+                t.dtype = dtype;
+                t.bytes = floats(&t.bytes).iter().flat_map(|&v| word(v).0.to_le_bytes()).collect();
+            }
+        });
+        let found = alone(&load(small.path()), sequence, None);
+        assert_near(&found, &alone(&load(rounded.path()), sequence, None), 0.0, "rounded");
+        assert_near(&found, &exact, 0.5, "rounding changes little");
+    }
+    let half = Llama::load(&golden.folder, FloatDType::BF16, &Device::flex()).unwrap();
+    let batch = Batch::padded(std::slice::from_ref(sequence)).unwrap();
+    let lora = golden.adapter();
+    let expected = &golden.tensors["adapted_logits.0"];
+    let found = values(half.logits(&batch, Some(&lora)).unwrap().cast(FloatDType::F32));
+    assert_relative(&found, expected, 0.05, "computed in bf16");
+}
+
+#[test]
+fn spoilt_checkpoints_are_refused_by_file_and_tensor() {
+    let whole = "model.safetensors";
+    let shard = "model-00002-of-00005.safetensors";
+    let index = "model.safetensors.index.json";
+    let check = |name: &str, spoil: &dyn Fn(&Path), expected: &[&str]| {
+        let copy = copy(name);
+        load(copy.path());
+        spoil(copy.path());
+        let error = refusal(copy.path());
+        for part in expected {
+            assert!(error.contains(part), "{error}: no `{part}`");
+        }
+    };
+    check("mistral-nemo", &|p| fs::remove_file(p.join(shard)).unwrap(), &[shard, "is missing"]);
+    let cut = |path: PathBuf| {
+        let bytes = fs::read(&path).unwrap();
+        fs::write(path, &bytes[..bytes.len() - 10]).unwrap();
+    };
+    check("mistral-nemo", &|p| cut(p.join(shard)), &[shard, "not a whole"]);
+    check("llama", &|p| cut(p.join(whole)), &[whole, "not a whole"]);
+    check("llama", &|p| fs::write(p.join(whole), "").unwrap(), &[whole, "not a whole"]);
+    check("llama", &|p| fs::remove_file(p.join(whole)).unwrap(), &["has neither"]);
+    check("llama", &|p| fs::remove_file(p.join("config.json")).unwrap(), &["config.json"]);
+    check("mistral-nemo", &|p| fs::write(p.join(index), "{}").unwrap(), &[index, "weight_map"]);
+    let outside = |p: &Path| {
+        set(&p.join(index), json!({"weight_map": {"model.norm.weight": "../x.safetensors"}}));
+    };
+    check("mistral-nemo", &outside, &[index, "../x.safetensors"]);
+    let norm = "model.norm.weight";
+    let spoil = |f: fn(&mut BTreeMap<String, Stored>)| {
+        move |p: &Path| change(&p.join("model.safetensors"), f)
+    };
+    let without = |t: &mut BTreeMap<String, Stored>| drop(t.remove("model.norm.weight"));
+    check("llama", &spoil(without), &["lacks", norm]);
+    let more = |t: &mut BTreeMap<String, Stored>| {
+        t.insert("model.layers.0.extra".into(), t["model.norm.weight"].clone());
+    };
+    check("llama", &spoil(more), &["model.layers.0.extra", whole]);
+    let flat = |t: &mut BTreeMap<String, Stored>| {
+        t.get_mut("model.norm.weight").unwrap().shape = vec![2, 12];
+    };
+    check("llama", &spoil(flat), &[norm, "[2, 12]", "[24]", whole]);
+    let integers = |t: &mut BTreeMap<String, Stored>| {
+        t.get_mut("model.norm.weight").unwrap().dtype = Dtype::I32;
+    };
+    check("llama", &spoil(integers), &[norm, "I32", whole]);
+    // Another network of the family: its tensors are not there, or have no place.
+    let other = |p: &Path| {
+        set(&p.join("config.json"), json!({"architectures": ["Qwen3ForCausalLM"]}));
+    };
+    check("llama", &other, &["q_norm"]);
+    let other = |p: &Path| {
+        set(&p.join("config.json"), json!({"architectures": ["LlamaForCausalLM"]}));
+    };
+    check("qwen3", &other, &["k_norm"]);
+}
+
+#[test]
+fn a_head_beside_a_tied_embedding_must_be_the_embedding() {
+    let copy = copy("qwen2");
+    let path = copy.path().join("model.safetensors");
+    let add = |t: &mut BTreeMap<String, Stored>| {
+        t.insert("lm_head.weight".into(), t["model.embed_tokens.weight"].clone());
+    };
+    change(&path, add);
+    load(copy.path());
+    change(&path, |t| t.get_mut("lm_head.weight").unwrap().bytes[0] ^= 1);
+    assert!(refusal(copy.path()).contains("tie_word_embeddings"));
+}
+
+#[test]
+fn adapters_that_do_not_fit_or_are_not_supported_are_refused() {
+    let check = |name: &str, spoil: &dyn Fn(&Path), expected: &[&str]| {
+        let copy = copy(name);
+        let adapter = copy.path().join("adapter");
+        let model = load(copy.path());
+        load_adapter(&adapter, &model).unwrap();
+        spoil(&adapter);
+        let error = load_adapter(&adapter, &model).unwrap_err().to_string();
+        for part in expected {
+            assert!(error.contains(part), "{error}: no `{part}`");
+        }
+    };
+    let (config, tensors) = ("adapter_config.json", "adapter_model.safetensors");
+    let fields =
+        |fields: Value| move |p: &Path| set(&p.join("adapter_config.json"), fields.clone());
+    check("qwen2", &fields(json!({"use_dora": true})), &[config, "use_dora"]);
+    check("qwen2", &fields(json!({"rank_pattern": {"q_proj": 2}})), &[config, "rank_pattern"]);
+    check("qwen2", &fields(json!({"some_new_option": 3})), &[config, "some_new_option"]);
+    check("qwen2", &fields(json!({"bias": "all"})), &[config, "bias"]);
+    check("qwen2", &fields(json!({"init_lora_weights": "pissa"})), &["init_lora_weights"]);
+    check("qwen2", &fields(json!({"peft_type": "IA3"})), &[config, "peft_type"]);
+    check("qwen2", &fields(json!({"r": 5})), &[tensors, "lora_A", "[5, 16]"]);
+    let more = json!({"target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj"]});
+    check("qwen2", &fields(more), &["up_proj.lora_A", "missing"]);
+    check("qwen2", &fields(json!({"target_modules": ["q_proj"]})), &["does not name"]);
+    check("qwen2", &|p| fs::remove_file(p.join(tensors)).unwrap(), &[tensors]);
+    let name = "base_model.model.model.layers.1.self_attn.k_proj.lora_B.weight";
+    check("qwen2", &|p| change(&p.join(tensors), |t| drop(t.remove(name))), &[name, "missing"]);
+    let copied = "base_model.model.lm_head.base_layer.weight";
+    let changed = |p: &Path| {
+        change(&p.join(tensors), |t| t.get_mut(copied).unwrap().bytes[3] ^= 0x80);
+    };
+    check("llama", &changed, &[copied, "differs"]);
+    // A pattern names whatever is there.
+    let golden = copy("qwen2");
+    let adapter = golden.path().join("adapter");
+    set(&adapter.join(config), json!({"target_modules": ".*_proj"}));
+    let lora = load_adapter(&adapter, &load(golden.path())).unwrap();
+    assert_eq!(lora.config.target_modules.len(), lora.pairs.len());
+}
+
+#[test]
+fn what_the_model_cannot_read_is_refused() {
+    let golden = Golden::new("qwen2");
+    let model = &golden.model;
+    let batch = |tokens: &[u32]| Batch::padded(&[Sequence::prompt(tokens)]).unwrap();
+    let error = |tokens: &[u32]| model.logits(&batch(tokens), None).unwrap_err();
+    assert_eq!(error(&[5; 65]), InputError::TooLong { length: 65, most: 64 });
+    assert_eq!(error(&[5, 20]), InputError::UnknownToken { token: 20, vocab_size: 20 });
+    assert_eq!(model.loss(&batch(&[5, 6]), None).unwrap_err(), InputError::NoTargets);
+    let mut trainer = Trainer::new(
+        model,
+        golden.adapter(),
+        AdamW { betas: [0.9, 0.999], weight_decay: 0.0 },
+        0.0,
+    );
+    assert_eq!(trainer.step(&batch(&[5]), 1.0), Err(TrainError::Input(InputError::NoTargets)));
+    // A prompt as long as the context leaves room for one token, which nothing reads.
+    let full = greedy(model, None, &[vec![5; 64], vec![7; 60]], &[], 9, &()).unwrap();
+    assert_eq!(full.iter().map(|g| g.tokens.len()).collect::<Vec<_>>(), [1, 5]);
+    let mut cache = KvCache::default();
+    model.next_logits(&batch(&[1, 2]), None, Some(&mut cache)).unwrap();
+    let two = Batch::padded(&[Sequence::prompt(&[1]), Sequence::prompt(&[2])]).unwrap();
+    let error = model.next_logits(&two, None, Some(&mut cache)).unwrap_err();
+    assert_eq!(error, InputError::Rows { cached: 1, rows: 2 });
+}
