@@ -73,6 +73,19 @@ impl Candidate {
             log_probs: Vec::new(),
         }
     }
+
+    /// What the first `n_maps` maps know of it; `None` if they have not found it. What blends all maps is not known
+    /// before the last of them.
+    pub fn as_seen_by_first(&self, n_maps: usize) -> Option<Self> {
+        let earlier = |maps: &[usize]| maps.iter().copied().filter(|&map| map < n_maps).collect();
+        let seen = Self {
+            proposed_by: earlier(&self.proposed_by),
+            found_by: earlier(&self.found_by),
+            log_probs: self.log_probs[..n_maps].to_vec(),
+            ..Self::new(self.grid.clone())
+        };
+        (!seen.proposed_by.is_empty() || !seen.found_by.is_empty()).then_some(seen)
+    }
 }
 
 /// The distinct candidates of one test, each scored under every map.
@@ -220,6 +233,23 @@ mod tests {
     fn bare() -> CandidateConfig {
         let n_best = NBestConfig { limit: 0, ..Default::default() };
         CandidateConfig { n_best, product: false, majorities: false, max_candidates: 400 }
+    }
+
+    #[test]
+    fn earlier_maps_know_only_what_they_found() {
+        let candidate = Candidate {
+            proposed_by: vec![2],
+            found_by: vec![0, 3],
+            product: true,
+            majority: true,
+            log_probs: vec![-1.0, -2.0, -3.0, -4.0],
+            ..Candidate::new(Grid::filled(1, 1, 0))
+        };
+        let seen = candidate.as_seen_by_first(2).unwrap();
+        assert_eq!((seen.proposed_by, seen.found_by), (vec![], vec![0]));
+        assert_eq!((seen.log_probs, seen.product), (vec![-1.0, -2.0], false));
+        let later = Candidate { found_by: vec![3], ..candidate };
+        assert_eq!(later.as_seen_by_first(2), None);
     }
 
     proptest! {

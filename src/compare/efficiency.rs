@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use crate::arc::{Grid, Task};
-use crate::candidate::{Candidate, MapMeta};
+use crate::candidate::Candidate;
 use crate::pipeline::{TaskRecord, TestRecord};
 use crate::vote::{VoteConfig, rank};
 
@@ -64,8 +64,9 @@ fn spent_until_right(answers: &[&Grid], record: &TaskRecord, vote: &VoteConfig) 
     }
     let n_maps = record.maps.len();
     let chosen_after = |n: usize, (test, answer): (&TestRecord, &&Grid)| {
-        let (candidates, maps) = first_maps(test, &record.maps, n);
-        rank(&candidates, maps, vote.selector, &vote.weights)
+        let seen = |candidate: &Candidate| candidate.as_seen_by_first(n);
+        let candidates: Vec<_> = test.candidates.iter().filter_map(seen).collect();
+        rank(&candidates, &record.maps[..n], vote.selector, &vote.weights)
             .iter()
             .take(2)
             .any(|ranked| candidates[ranked.candidate].grid == **answer)
@@ -75,30 +76,6 @@ fn spent_until_right(answers: &[&Grid], record: &TaskRecord, vote: &VoteConfig) 
     let predicted = first.unwrap_or(n_maps) as f64 / n_maps.max(1) as f64;
     let spent = seconds.baseline + seconds.fit + seconds.predict * predicted;
     Some((spent / seconds.total.max(f64::MIN_POSITIVE)).min(1.0))
-}
-
-/// The candidates that the first `n` maps found, scored under these maps alone.
-fn first_maps<'a>(
-    test: &TestRecord,
-    maps: &'a [MapMeta],
-    n: usize,
-) -> (Vec<Candidate>, &'a [MapMeta]) {
-    let early = |found: &[usize]| found.iter().copied().filter(|&map| map < n).collect::<Vec<_>>();
-    let seen = test.candidates.iter().filter_map(|candidate| {
-        let (proposed_by, found_by) = (early(&candidate.proposed_by), early(&candidate.found_by));
-        let log_probs = candidate.log_probs[..n].to_vec();
-        let known = !proposed_by.is_empty() || !found_by.is_empty();
-        // The product of all maps and their majorities are not known before the last of them.
-        known.then(|| Candidate {
-            grid: candidate.grid.clone(),
-            proposed_by,
-            found_by,
-            product: false,
-            majority: false,
-            log_probs,
-        })
-    });
-    (seen.collect(), &maps[..n])
 }
 
 /// The share of the maps that propose a grid which no earlier map proposes; `None` without maps.

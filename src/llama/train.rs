@@ -121,9 +121,7 @@ impl Trainer {
             let moments = self.moments.get_mut(module).expect("made with the adapter");
             let parts = [(&mut pair.a, &gradient.a), (&mut pair.b, &gradient.b)];
             for ((value, gradient), moments) in parts.into_iter().zip(moments) {
-                let gradient = if clip < 1.0 { gradient.clone() * clip } else { gradient.clone() };
-                *value =
-                    self.adamw.step(learning_rate, self.steps, value.clone(), gradient, moments);
+                self.adamw.step(learning_rate, self.steps, value, gradient, clip, moments);
             }
         }
     }

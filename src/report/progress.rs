@@ -1,7 +1,6 @@
 //! How right a run would have been had it ended sooner: what its records say of less time and of fewer views.
 
 use crate::arc::Task;
-use crate::candidate::Candidate;
 use crate::pipeline::TaskRecord;
 use crate::vote::{VoteConfig, rank, two_attempts};
 
@@ -144,7 +143,7 @@ fn after(views: usize, record: &TaskRecord, task: &Task, vote: &VoteConfig) -> O
     for (t, test) in record.tests.iter().enumerate() {
         let truth = task.tests[t].output.as_ref()?;
         let candidates: Vec<_> =
-            test.candidates.iter().filter_map(|c| as_seen_by(n_maps, c)).collect();
+            test.candidates.iter().filter_map(|c| c.as_seen_by_first(n_maps)).collect();
         let ranked = rank(&candidates, maps, test.tally.selector, &vote.weights);
         let [first, second] = two_attempts(&ranked, &candidates, &record.attempts[t][0]);
         moment.pass_at_1 &= first == *truth;
@@ -152,20 +151,6 @@ fn after(views: usize, record: &TaskRecord, task: &Task, vote: &VoteConfig) -> O
         moment.oracle &= candidates.iter().any(|candidate| candidate.grid == *truth);
     }
     (!record.tests.is_empty()).then_some(moment)
-}
-
-/// What the first `n_maps` maps know of a candidate; `None` if they have not found it.
-fn as_seen_by(n_maps: usize, candidate: &Candidate) -> Option<Candidate> {
-    let earlier = |maps: &[usize]| maps.iter().copied().filter(|&map| map < n_maps).collect();
-    let seen = Candidate {
-        grid: candidate.grid.clone(),
-        proposed_by: earlier(&candidate.proposed_by),
-        found_by: earlier(&candidate.found_by),
-        product: false,
-        majority: false,
-        log_probs: candidate.log_probs[..n_maps].to_vec(),
-    };
-    (!seen.proposed_by.is_empty() || !seen.found_by.is_empty()).then_some(seen)
 }
 
 #[cfg(test)]
@@ -207,22 +192,5 @@ mod tests {
         assert_eq!(numbers_of_views(1), [1]);
         assert_eq!(numbers_of_views(8), [1, 2, 4, 8]);
         assert_eq!(numbers_of_views(11), [1, 2, 4, 8, 11]);
-    }
-
-    #[test]
-    fn earlier_views_know_only_their_own_candidates() {
-        let candidate = Candidate {
-            grid: crate::arc::Grid::filled(1, 1, 0),
-            proposed_by: vec![2],
-            found_by: vec![0, 3],
-            product: true,
-            majority: true,
-            log_probs: vec![-1.0, -2.0, -3.0, -4.0],
-        };
-        let seen = as_seen_by(2, &candidate).unwrap();
-        assert_eq!((seen.proposed_by, seen.found_by), (vec![], vec![0]));
-        assert_eq!((seen.log_probs, seen.product), (vec![-1.0, -2.0], false));
-        let later = Candidate { found_by: vec![3], ..candidate };
-        assert_eq!(as_seen_by(2, &later), None);
     }
 }
