@@ -85,4 +85,8 @@ pub struct FitConfig {
     pub check_every: usize,
     /// The fit ends after this many perfect checks in a row; 0 never ends it early.
     pub patience: usize,
+    /// The fit ends when the mean loss of its last 16 steps falls below this many nats a cell; 0 never.
+    pub converged_loss: f32,
+    /// A fit whose budget in seconds has no room for this many steps is given up after the first few; 0 never.
+    pub least_steps: usize,
 }

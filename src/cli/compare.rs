@@ -26,10 +26,11 @@ use crate::run::{Identity, Limits, RunError, read_run};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A comparison is a TOML file of variants of a recipe; these are embedded:
-  formats           in-context baseline, in-context TTT, end-to-end TTT, both
-  ablation-paper    the ablations of Akyürek et al. 2024: transforms, leave-one-out, loss, rank, vote, ...
-  ablation-scaling  accuracy against seconds a task
-  selectors         every rule of the vote on the same candidates
+  formats            in-context baseline, in-context TTT, end-to-end TTT, both
+  ablation-paper     the ablations of Akyürek et al. 2024: transforms, leave-one-out, loss, rank, vote, ...
+  ablation-scaling   accuracy against seconds a task
+  ablation-stopping  what ending early saves, and what it costs
+  selectors          every rule of the vote on the same candidates
 
   recipe = \"default\"              what all variants start from
   baseline = \"in-context\"         what the others are tested against (the exact McNemar test)

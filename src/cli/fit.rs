@@ -159,6 +159,8 @@ fn why(stop: StopReason) -> &'static str {
         StopReason::Steps => "all that were asked for",
         StopReason::Budget => "then time was over",
         StopReason::HeldOut => "then every held-out demonstration was right",
+        StopReason::Converged => "then the loss was low enough",
+        StopReason::GivenUp => "given up, for there was no time for enough",
         StopReason::Interrupted => "then interrupted",
     }
 }

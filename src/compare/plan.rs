@@ -9,10 +9,11 @@ use crate::recipe::{Recipe, RecipeError};
 use crate::vote::VoteConfig;
 
 /// The embedded comparisons, by name.
-pub const COMPARISONS: [(&str, &str); 4] = [
+pub const COMPARISONS: [(&str, &str); 5] = [
     ("formats", include_str!("../../data/recipes/compare-formats.toml")),
     ("ablation-paper", include_str!("../../data/recipes/ablation-paper.toml")),
     ("ablation-scaling", include_str!("../../data/recipes/ablation-scaling.toml")),
+    ("ablation-stopping", include_str!("../../data/recipes/ablation-stopping.toml")),
     ("selectors", include_str!("../../data/recipes/compare-selectors.toml")),
 ];
 

@@ -90,6 +90,10 @@ pub enum StopReason {
     Budget,
     /// The held-out check stayed perfect.
     HeldOut,
+    /// The loss fell below what was asked for.
+    Converged,
+    /// The budget had no room for enough steps, and was left to other tasks.
+    GivenUp,
     /// The user interrupted the run.
     Interrupted,
 }

@@ -83,6 +83,7 @@ fn fit(config: &FitConfig) -> Result<(), RecipeError> {
     }
     within("fit.clip_norm", config.clip_norm, 0.0..=1e6)?;
     within("fit.max_tokens", config.max_tokens, 1..=10_000_000)?;
+    within("fit.converged_loss", f64::from(config.converged_loss), 0.0..=100.0)?;
     if config.patience > 0 && config.check_every == 0 {
         return impossible(
             "fit.patience",

@@ -308,6 +308,8 @@ fn stop(stop: StopReason) -> &'static str {
         StopReason::Steps => "all steps done",
         StopReason::Budget => "time spent",
         StopReason::HeldOut => "held-out checks stayed perfect",
+        StopReason::Converged => "the loss was low enough",
+        StopReason::GivenUp => "given up: no time for enough steps",
         StopReason::Interrupted => "interrupted",
     }
 }

@@ -1,7 +1,7 @@
 //! The method in words, from the recipe that was used.
 
 use crate::adapter::{FitFormat, FitMethod};
-use crate::candidate::ViewColors;
+use crate::candidate::{ViewColors, ViewStop};
 use crate::dataset::{ColorSampling, LossOn, Sampling};
 use crate::recipe::Recipe;
 use crate::run::Limits;
@@ -118,6 +118,14 @@ fn fit(recipe: &Recipe, limits: &Limits) -> String {
         }
         text.push('.');
     }
+    if recipe.fit.converged_loss > 0.0 {
+        text +=
+            &format!(" A mean loss below {} nats a cell ends it too.", recipe.fit.converged_loss);
+    }
+    if recipe.fit.least_steps > 0 {
+        let least = recipe.fit.least_steps;
+        text += &format!(" Where there is no time for {least} steps the base model answers.");
+    }
     text
 }
 
@@ -136,9 +144,14 @@ fn views(recipe: &Recipe) -> String {
         0 | 1 => "one orientation".to_owned(),
         n => format!("{n} symmetries in turn"),
     };
+    let stop = match config.stop {
+        ViewStop::Never => "",
+        ViewStop::Decided => " It ends when the rest could not change what most views propose.",
+        ViewStop::Beta => " It ends when most views agree, with 95 % confidence.",
+    };
     format!(
         "Each test is predicted under up to {} views: {symmetries}{later}. Predictions are mapped back to the task's \
-         own frame.",
+         own frame.{stop}",
         config.count
     )
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const EXCEPTIONS: [(&str, &str); 0] = [];
 
 /// Modules that know no tensors.
-const WITHOUT_BURN: [&str; 17] = [
+const WITHOUT_BURN: [&str; 18] = [
     "memory",
     "rng",
     "arc",

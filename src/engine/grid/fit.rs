@@ -15,7 +15,7 @@ use crate::engine::{
 };
 use crate::model::{AdamW, GridModel, clip_factor, cross_entropy, log_probabilities};
 
-/// Losses that are averaged to judge a step without a check.
+/// Losses that are averaged to judge a step without a check, or whether a fit has converged.
 const LOSS_WINDOW: usize = 16;
 
 /// Told shapes for training on a task: as the shape rule allows at its tests.
@@ -43,6 +43,9 @@ fn trim(mut episode: Episode, most: usize) -> Episode {
     }
     episode
 }
+
+/// Steps after which it is known how long one takes.
+const TRIED: usize = 4;
 
 fn tell(told: bool, output: (usize, usize), canvas: (usize, usize)) -> Told {
     if told { Told::Shape(output) } else { Told::Nothing { canvas } }
@@ -74,14 +77,19 @@ struct Best {
 /// A step without a check of its own is judged by the loss alone.
 fn keep_best(best: &mut Option<Best>, curve: &[FitStep], values: &[Tensor<2>]) {
     let Some(last) = curve.last() else { return };
-    let recent = &curve[curve.len().saturating_sub(LOSS_WINDOW)..];
-    let loss = recent.iter().map(|s| s.loss).sum::<f32>() / recent.len() as f32;
+    let loss = recent_loss(curve);
     let so_far = best.as_ref().map_or(0, |b| b.exact);
     let exact = last.check.map_or(so_far, |c| c.exact);
     let better = |b: &Best| exact > b.exact || (exact == b.exact && loss <= b.loss);
     if best.as_ref().is_none_or(better) {
         *best = Some(Best { exact, loss, step: last.step, values: values.to_vec() });
     }
+}
+
+/// Mean loss of the last steps.
+fn recent_loss(curve: &[FitStep]) -> f32 {
+    let recent = &curve[curve.len().saturating_sub(LOSS_WINDOW)..];
+    recent.iter().map(|s| s.loss).sum::<f32>() / recent.len() as f32
 }
 
 /// The episodes of each format that is fitted, and what is to be said about them.
@@ -128,13 +136,20 @@ pub(super) fn fit(
     let mut curve: Vec<FitStep> = Vec::new();
     let mut best: Option<Best> = None;
     let mut perfect = 0;
+    let mut enough = None;
     let mut landing: Option<Landing> = None;
     let mut stop = StopReason::Steps;
     for step in 0..n_steps {
-        let landed = landing.as_ref().filter(|l| step >= l.end).map(|_| StopReason::HeldOut);
+        let landed = landing.as_ref().filter(|l| step >= l.end).map(|l| l.reason);
         if let Some(reason) = clock.ended(step).or(landed) {
             stop = reason;
             break;
+        }
+        if clock.is_hopeless(step, plan.fit.least_steps) {
+            notes.push(format!("no time for {} steps: given up", plan.fit.least_steps));
+            let steps = curve.len();
+            let stop = StopReason::GivenUp;
+            return Ok(Fit { adapter: None, curve, steps, best_step: 0, stop, notes });
         }
         let behind = clock.progress(step);
         let progress = landing.as_ref().map_or(behind, |l| l.progress(step).max(behind));
@@ -153,10 +168,15 @@ pub(super) fn fit(
         if let Some(check) = check {
             perfect = if check.exact == check.of { perfect + 1 } else { 0 };
             let patience = plan.fit.patience;
-            let enough = patience > 0 && perfect >= patience && limits.progress.is_none();
-            if enough && landing.is_none() {
-                landing = Some(Landing::after(step, progress));
+            if patience > 0 && perfect >= patience {
+                enough = Some(StopReason::HeldOut);
             }
+        }
+        if step + 1 >= LOSS_WINDOW && recent_loss(&curve) < plan.fit.converged_loss {
+            enough = enough.or(Some(StopReason::Converged));
+        }
+        if let Some(reason) = enough.filter(|_| landing.is_none() && limits.progress.is_none()) {
+            landing = Some(Landing::after(step, progress, reason));
         }
     }
     let steps = curve.len();
@@ -178,13 +198,14 @@ struct Landing {
     first: usize,
     end: usize,
     from: f32,
+    reason: StopReason,
 }
 
 impl Landing {
     /// Behind step `step`, whose progress was `from`.
-    fn after(step: usize, from: f32) -> Self {
+    fn after(step: usize, from: f32, reason: StopReason) -> Self {
         let first = step + 1;
-        Self { first, end: first + (first / 4).max(8), from }
+        Self { first, end: first + (first / 4).max(8), from, reason }
     }
 
     fn progress(&self, step: usize) -> f32 {
@@ -208,6 +229,14 @@ struct Clock<'a> {
 }
 
 impl Clock<'_> {
+    /// Whether the budget has no room for `least` steps, as far as the first few tell.
+    fn is_hopeless(&self, step: usize, least: usize) -> bool {
+        let timed = self.limits.seconds.filter(|_| self.limits.progress.is_none());
+        let Some(seconds) = timed.filter(|_| step == TRIED && least > 0) else { return false };
+        let expected = seconds / self.started.elapsed().as_secs_f64() * step as f64;
+        expected < least.min(self.n_steps) as f64
+    }
+
     /// Why step `step` (from 0) is not begun, if it is not.
     fn ended(&self, step: usize) -> Option<StopReason> {
         if self.limits.interrupted.load(Ordering::Relaxed) {

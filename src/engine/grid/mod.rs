@@ -228,6 +228,36 @@ mod tests {
     }
 
     #[test]
+    fn a_fit_whose_loss_is_low_enough_lands_before_it_ends() {
+        let (engine, task) = (engine(), recolor_task(4));
+        let until = |loss: &str| {
+            let converged = format!("fit.converged_loss={loss}");
+            let recipe = recipe(&["fit.format=icl", "fit.patience=0", &converged]);
+            fit(&engine, &task, &recipe, limits(400))
+        };
+        let all = until("0");
+        assert_eq!((all.stop, all.steps), (StopReason::Steps, 400));
+        let window = |fit: &Fit, end: usize| {
+            fit.curve[end - 16..end].iter().map(|s| s.loss).sum::<f32>() / 16.0
+        };
+        let wanted = (window(&all, 16) + window(&all, 400)) / 2.0;
+        let early = until(&wanted.to_string());
+        assert_eq!(early.stop, StopReason::Converged);
+        let first = (16..400).find(|&n| window(&early, n) < wanted).unwrap();
+        assert_eq!(early.steps, first + (first / 4).max(8));
+    }
+
+    #[test]
+    fn a_fit_without_time_for_enough_steps_is_given_up_and_repeated_as_none() {
+        let (engine, task) = (engine(), recolor_task(4));
+        let timed = FitLimits { seconds: Some(0.3), ..limits(1_000_000) };
+        let recipe = recipe(&["fit.patience=0", "fit.steps=1000000", "fit.least_steps=900000"]);
+        let fit = fit(&engine, &task, &recipe, timed);
+        assert_eq!((fit.stop, fit.steps, fit.adapter), (StopReason::GivenUp, 4, None));
+        assert!(fit.notes.iter().any(|n| n.contains("900000 steps")), "{:?}", fit.notes);
+    }
+
+    #[test]
     fn one_demonstration_is_fitted_end_to_end_with_a_note() {
         let (engine, task) = (engine(), recolor_task(1));
         let fit = fit(&engine, &task, &recipe(&["fit.format=both"]), limits(2));
