@@ -69,6 +69,8 @@ pub struct FitConfig {
     pub learning_rate: f64,
     /// Peak learning rate for the task tokens and the frame embeddings (end-to-end).
     pub task_learning_rate: f64,
+    /// Peak learning rate of Muon for the trunk's matrices where all weights move; 0: AdamW moves them too.
+    pub matrix_learning_rate: f64,
     /// Share of the steps over which the learning rate rises from 0.
     pub warmup: f64,
     /// Learning rate at the end, as a share of the peak; cosine in between.

@@ -20,7 +20,7 @@ pub use checkpoint::{CheckpointError, StoredDtype, Weights};
 pub use grid_model::{ContextTokens, GridModel, GridModelConfig, Lora};
 pub(crate) use grid_model::{normal, to_device, to_host};
 pub use loss::{cross_entropy, log_probabilities};
-pub use optimizer::{AdamW, Moments, Muon, clip_factor};
+pub use optimizer::{AdamW, Moments, Muon, clip_factor, is_matrix};
 
 /// A tensor in host memory, row-major.
 #[derive(Debug, Clone, PartialEq)]

@@ -115,6 +115,11 @@ fn adamw_reference(
     *parameter = parameter.clone() * f.keep - update * f.rate;
 }
 
+/// Whether a parameter of this name is one of the trunk's matrices, which Muon is made for.
+pub fn is_matrix(name: &str) -> bool {
+    name.starts_with("blocks.") && name.ends_with("_proj")
+}
+
 impl Muon {
     /// Fresh state for `parameter`.
     pub fn init(&self, parameter: &Tensor<2>) -> Moments {

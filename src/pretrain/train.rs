@@ -14,7 +14,7 @@ use crate::dataset::Format;
 use crate::engine::{Encoded, HostTensor};
 use crate::model::{
     AdamW, CheckpointError, Conditioning, GridModel, Moments, Muon, Weights, clip_factor,
-    cross_entropy, log_probabilities, normal, to_device, to_host,
+    cross_entropy, is_matrix, log_probabilities, normal, to_device, to_host,
 };
 use crate::rng::stream;
 
@@ -103,9 +103,11 @@ impl<'a> Trainer<'a> {
         let trained = tensors
             .into_iter()
             .map(|(name, value)| {
-                let moments = match kind(&name) {
-                    Kind::Matrix => muon(config).init(&value),
-                    Kind::Other => adamw(config).init(&value),
+                // Muon moves the trunk's matrices, AdamW everything else.
+                let moments = if is_matrix(&name) {
+                    muon(config).init(&value)
+                } else {
+                    adamw(config).init(&value)
                 };
                 Trained { name, average: value.clone(), value, moments }
             })
@@ -321,22 +323,19 @@ impl<'a> Trainer<'a> {
             .trained
             .iter()
             .zip(&gradients)
-            .filter(|(t, _)| kind(&t.name) == Kind::Other)
+            .filter(|(t, _)| !is_matrix(&t.name))
             .filter_map(|(_, g)| g.clone())
             .collect();
         let clip = clip_factor(&others, o.clip_norm);
         // The tensors are small: one thread each, side by side.
         self.trained.par_iter_mut().zip(gradients).for_each(|(t, gradient)| {
             if let Some(g) = gradient {
-                match kind(&t.name) {
-                    Kind::Matrix => {
-                        let rate = o.matrix_learning_rate * rate;
-                        t.value = muon(self.config).step(rate, t.value.clone(), g, &mut t.moments);
-                    }
-                    Kind::Other => {
-                        let (rate, step) = (o.learning_rate * rate, self.step + 1);
-                        adamw(self.config).step(rate, step, &mut t.value, &g, clip, &mut t.moments);
-                    }
+                if is_matrix(&t.name) {
+                    let rate = o.matrix_learning_rate * rate;
+                    t.value = muon(self.config).step(rate, t.value.clone(), g, &mut t.moments);
+                } else {
+                    let (rate, step) = (o.learning_rate * rate, self.step + 1);
+                    adamw(self.config).step(rate, step, &mut t.value, &g, clip, &mut t.moments);
                 }
             }
             // Early on the average follows closely, so that it is not held back by the random start.
@@ -344,17 +343,6 @@ impl<'a> Trainer<'a> {
             t.average = t.average.clone() * keep + t.value.clone() * (1.0 - keep);
         });
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Matrix,
-    Other,
-}
-
-/// Muon moves the trunk's matrices, AdamW everything else.
-fn kind(name: &str) -> Kind {
-    if name.starts_with("blocks.") && name.ends_with("_proj") { Kind::Matrix } else { Kind::Other }
 }
 
 fn muon(config: &PretrainConfig) -> Muon {

@@ -73,6 +73,7 @@ fn fit(config: &FitConfig) -> Result<(), RecipeError> {
     within("fit.steps", config.steps, 1..=10_000_000)?;
     above_zero("fit.learning_rate", config.learning_rate, 1.0)?;
     within("fit.task_learning_rate", config.task_learning_rate, 0.0..=1.0)?;
+    within("fit.matrix_learning_rate", config.matrix_learning_rate, 0.0..=10.0)?;
     within("fit.warmup", config.warmup, 0.0..=1.0)?;
     within("fit.final_learning_rate", config.final_learning_rate, 0.0..=1.0)?;
     within("fit.weight_decay", config.weight_decay, 0.0..=1.0)?;

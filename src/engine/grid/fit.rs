@@ -6,14 +6,16 @@ use std::time::Instant;
 use burn::tensor::Tensor;
 
 use super::GridEngine;
-use super::parameters::Parameters;
+use super::parameters::{Optimizers, Parameters};
 use crate::adapter::{FitConfig, FitFormat};
 use crate::arc::{Task, infer_shape};
 use crate::dataset::{Episode, EpisodeSource, Format, Query};
 use crate::engine::{
     Check, Encoded, EngineError, Fit, FitLimits, FitPlan, FitStep, StopReason, Told, canvas_of,
 };
-use crate::model::{AdamW, GridModel, clip_factor, cross_entropy, log_probabilities};
+use crate::model::{
+    AdamW, GridModel, Moments, Muon, clip_factor, cross_entropy, log_probabilities,
+};
 
 /// Losses that are averaged to judge a step without a check, or whether a fit has converged.
 const LOSS_WINDOW: usize = 16;
@@ -43,6 +45,9 @@ fn trim(mut episode: Episode, most: usize) -> Episode {
     }
     episode
 }
+
+/// Decay of Muon's momentum (Jordan et al. 2024).
+const MOMENTUM: f64 = 0.95;
 
 /// Steps after which it is known how long one takes.
 const TRIED: usize = 4;
@@ -268,7 +273,7 @@ struct TaskFit<'a> {
     /// The base model as constants of this fit's own graph.
     base: GridModel,
     parameters: Parameters,
-    adam: AdamW,
+    optimizers: Optimizers,
     /// Canvas cells that a step may have.
     most: usize,
     /// Whether queries are told the shapes of their outputs.
@@ -285,15 +290,20 @@ impl<'a> TaskFit<'a> {
     ) -> Result<Self, EngineError> {
         let config = plan.fit;
         let most = cells_within(&engine.model, task, limits.memory_bytes, config.max_tokens)?;
-        let adam = AdamW { betas: config.betas, weight_decay: config.weight_decay };
+        let weight_decay = config.weight_decay;
+        let optimizers = Optimizers {
+            adamw: AdamW { betas: config.betas, weight_decay },
+            muon: (config.matrix_learning_rate > 0.0)
+                .then_some(Muon { momentum: MOMENTUM, weight_decay }),
+        };
         let e2e = formats.contains(&Format::E2e);
-        let parameters = Parameters::new(&engine.model, plan, &task.id, e2e, &adam);
+        let parameters = Parameters::new(&engine.model, plan, &task.id, e2e, &optimizers);
         let mut base = engine.model.map(&mut |_, tensor| Tensor::from_inner(tensor));
         base.precision = config.precision;
-        Ok(Self { task, config, base, parameters, adam, most, told: is_told(task) })
+        Ok(Self { task, config, base, parameters, optimizers, most, told: is_told(task) })
     }
 
-    /// One step of AdamW on an episode; gives the loss before it.
+    /// One step on an episode; gives the loss before it.
     fn step(
         &mut self,
         episode: Episode,
@@ -333,7 +343,14 @@ impl<'a> TaskFit<'a> {
             };
             let moments = &mut self.parameters.moments[i];
             let value = &mut self.parameters.values[i];
-            self.adam.step(peak * factor, t, value, &gradient, clip, moments);
+            if let (Moments::Muon(_), Some(muon)) = (&*moments, &self.optimizers.muon) {
+                // Its updates are of one size, whatever the gradient's: nothing to clip.
+                let rate = self.config.matrix_learning_rate * factor;
+                *value = muon.step(rate, value.clone(), gradient, moments);
+            } else {
+                let adamw = &self.optimizers.adamw;
+                adamw.step(peak * factor, t, value, &gradient, clip, moments);
+            }
         }
         Ok(value)
     }

@@ -9,11 +9,26 @@ use crate::adapter::{FitMethod, LoraConfig, TARGET_MODULES};
 use crate::dataset::Format;
 use crate::engine::{Adapter, EngineError, FitPlan, HostTensor};
 use crate::kernel::LoraShape;
-use crate::model::{AdamW, GridModel, Lora, Moments, normal, to_device, to_host};
+use crate::model::{AdamW, GridModel, Lora, Moments, Muon, is_matrix, normal, to_device, to_host};
 use crate::rng::stream;
 
 /// A model with an adapter in place: the model, its table of task tokens, its LoRA.
 pub(super) type Adapted = (GridModel, Option<Tensor<2>>, Option<Lora>);
+
+/// What moves the parameters of a fit: Muon the matrices where it is given, AdamW everything else.
+pub(super) struct Optimizers {
+    pub(super) adamw: AdamW,
+    pub(super) muon: Option<Muon>,
+}
+
+impl Optimizers {
+    fn init(&self, value: &Tensor<2>, is_matrix: bool) -> Moments {
+        match &self.muon {
+            Some(muon) if is_matrix => muon.init(value),
+            _ => self.adamw.init(value),
+        }
+    }
+}
 
 /// What a fit moves: the adapter's tensors in a fixed order, each with its optimizer state.
 pub(super) struct Parameters {
@@ -31,10 +46,11 @@ impl Parameters {
         plan: FitPlan<'_>,
         task: &str,
         e2e: bool,
-        adam: &AdamW,
+        optimizers: &Optimizers,
     ) -> Self {
         let device = model.embed.device();
         let mut values = Vec::new();
+        let mut moments = Vec::new();
         let shape = (plan.fit.method == FitMethod::Lora).then(|| lora_shape(plan.lora));
         match shape {
             Some(shape) => {
@@ -59,6 +75,7 @@ impl Parameters {
             None => {
                 model.map(&mut |name, tensor| {
                     if name.starts_with("blocks.") {
+                        moments.push(optimizers.init(&tensor, is_matrix(name)));
                         values.push(tensor.clone());
                     }
                     tensor
@@ -70,7 +87,7 @@ impl Parameters {
             values.push(model.task_tokens.clone());
             values.push(model.frames.clone());
         }
-        let moments = values.iter().map(|v| adam.init(v)).collect();
+        moments.extend(values[moments.len()..].iter().map(|v| optimizers.init(v, false)));
         Self { method: plan.fit.method, shape, values, moments, n_adapter }
     }
 
