@@ -89,30 +89,15 @@ fn new_proposals(test: &TestRecord) -> Option<f64> {
 mod tests {
     use super::*;
     use crate::arc::Dihedral;
-    use crate::pipeline::mock::{self, Mock};
-    use crate::pipeline::{Seconds, TaskLimits, solve_task};
+    use crate::pipeline::{Seconds, mock};
     use crate::vote::testing::{grid, maps, store};
     use crate::vote::{Selector, tally_votes};
 
     /// A record with one test whose four maps like the candidates by these percentages.
     fn record(candidates: &[(&str, &[f32])], baseline: &str) -> (Task, TaskRecord) {
-        let limits = TaskLimits {
-            seconds: None,
-            steps: Some(3),
-            memory_bytes: 1,
-            replay: None,
-            interrupted: &std::sync::atomic::AtomicBool::new(false),
-        };
         let mut task = mock::task("a");
         task.tests.truncate(1);
-        let solved = solve_task(
-            &Mock::default(),
-            &task.without_answers(),
-            &mock::recipe(),
-            limits,
-            &mut |_| {},
-        );
-        let mut record = solved.unwrap().record;
+        let mut record = mock::record(&task.without_answers(), &mock::recipe(), 3);
         record.maps = maps(&[Dihedral::Identity; 4]);
         record.baseline = vec![grid(baseline)];
         record.seconds = Seconds { baseline: 1.0, fit: 5.0, predict: 3.0, vote: 1.0, total: 10.0 };

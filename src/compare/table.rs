@@ -141,8 +141,7 @@ mod tests {
     use super::*;
     use crate::compare::Work;
     use crate::evaluate::mcnemar;
-    use crate::pipeline::mock::{Mock, recipe, task};
-    use crate::pipeline::{TaskLimits, solve_task};
+    use crate::pipeline::mock::{recipe, record, task};
     use crate::recipe::Recipe;
     use crate::vote::Selector;
 
@@ -168,16 +167,7 @@ mod tests {
         let comparison = Comparison { name: "test".into(), baseline: 0, variants };
         let tasks = vec![task("a"), task("b")];
         let solve = |work: &Work| -> BTreeMap<String, TaskRecord> {
-            let limits = TaskLimits {
-                seconds: None,
-                steps: Some(3),
-                memory_bytes: 1,
-                replay: None,
-                interrupted: &std::sync::atomic::AtomicBool::new(false),
-            };
-            let solve =
-                |task| solve_task(&Mock::default(), task, &work.recipe, limits, &mut |_| {});
-            tasks.iter().map(|t| (t.id.clone(), solve(t).unwrap().record)).collect()
+            tasks.iter().map(|t| (t.id.clone(), record(t, &work.recipe, 3))).collect()
         };
         let records = comparison.works().iter().map(solve).collect();
         (comparison, Dataset { name: "two".into(), tasks, ..Dataset::default() }, records)

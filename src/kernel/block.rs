@@ -28,7 +28,7 @@ use super::rows::{
 };
 
 /// Rows in one piece of token-wise work. Fixed, so that results do not depend on the number of threads.
-const CHUNK: usize = 128;
+pub(super) const CHUNK: usize = 128;
 
 /// A LoRA update's shape within a block.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -74,7 +74,7 @@ mod cpu {
     use burn::backend::{Autodiff, Flex};
     use rayon::prelude::*;
 
-    use super::super::block::{gain_chunks, sum_chunks};
+    use super::super::block::{CHUNK, gain_chunks, sum_chunks};
     use super::super::buffer::Buffer;
     use super::super::matmul::{Mat, Packed, product};
     use super::super::op::{flex_floats as floats, flex_tensor as tensor};
@@ -82,9 +82,6 @@ mod cpu {
     use super::*;
 
     type Ad = Autodiff<Flex>;
-
-    /// Rows in one piece of work. Fixed, so that results do not depend on the number of threads.
-    const CHUNK: usize = 128;
 
     /// Differentiable inputs of the readout: x, gain, head, bias.
     const INPUTS: usize = 4;

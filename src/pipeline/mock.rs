@@ -3,12 +3,13 @@
 //! It answers a test with its input recolored by a number that depends on the seed, the steps and their
 //! schedule, so that any difference in how a task was fitted shows in the submission.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
+use super::{TaskLimits, TaskRecord, solve_task};
 use crate::adapter::FitFormat;
 use crate::arc::{ColorPermutation, Example, Grid, Task, Test, View};
 use crate::candidate::{CellMap, N_CLASSES};
@@ -34,6 +35,18 @@ pub(crate) fn task(id: &str) -> Task {
     let examples = (2..5).map(|n| Example { input: grid(n), output: grid(n) }).collect();
     let tests = (3..6).map(|n| Test { input: grid(n), output: Some(grid(n)) }).collect();
     Task { id: id.to_owned(), examples, tests }
+}
+
+/// What becomes of a task under a recipe, with so many steps and no clock.
+pub(crate) fn record(task: &Task, recipe: &Recipe, steps: usize) -> TaskRecord {
+    let limits = TaskLimits {
+        seconds: None,
+        steps: Some(steps),
+        memory_bytes: 1,
+        replay: None,
+        interrupted: &AtomicBool::new(false),
+    };
+    solve_task(&Mock::default(), task, recipe, limits, &mut |_| {}).unwrap().record
 }
 
 /// The default recipe with few steps.

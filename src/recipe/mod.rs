@@ -300,6 +300,11 @@ mod tests {
             "`fit.patience` is 6; but fit.check_every = 0 makes no checks to wait for; set that to \
              some steps, or this to 0",
         );
+        check(
+            "fit.matrix_learning_rate=0.01",
+            "`fit.matrix_learning_rate` is 0.01; but only fit.method = \"full\" moves matrices by Muon; \
+             set that, or this to 0",
+        );
         check("lora.rank=0", "`lora.rank` is 0; it must be from 1 to 4096");
         check("lora.alpha=-1", "`lora.alpha` is -1; it must be above 0 and at most 1000000");
         check(

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::layer::nearest;
 use super::{Recipe, RecipeError};
-use crate::adapter::{FitConfig, FitFormat, LoraConfig, TARGET_MODULES};
+use crate::adapter::{FitConfig, FitFormat, FitMethod, LoraConfig, TARGET_MODULES};
 use crate::candidate::{CandidateConfig, ViewsConfig};
 use crate::dataset::{DatasetConfig, Sampling};
 use crate::vote::VoteConfig;
@@ -74,6 +74,13 @@ fn fit(config: &FitConfig) -> Result<(), RecipeError> {
     above_zero("fit.learning_rate", config.learning_rate, 1.0)?;
     within("fit.task_learning_rate", config.task_learning_rate, 0.0..=1.0)?;
     within("fit.matrix_learning_rate", config.matrix_learning_rate, 0.0..=10.0)?;
+    if config.matrix_learning_rate > 0.0 && config.method == FitMethod::Lora {
+        return impossible(
+            "fit.matrix_learning_rate",
+            config.matrix_learning_rate,
+            "but only fit.method = \"full\" moves matrices by Muon; set that, or this to 0",
+        );
+    }
     within("fit.warmup", config.warmup, 0.0..=1.0)?;
     within("fit.final_learning_rate", config.final_learning_rate, 0.0..=1.0)?;
     within("fit.weight_decay", config.weight_decay, 0.0..=1.0)?;

@@ -299,4 +299,22 @@ mod tests {
         let full = engine.predict(&task, 0, Some(&adapter), &[View::IDENTITY]).unwrap();
         assert_ne!(base[0].log_probs, full[0].log_probs);
     }
+
+    #[test]
+    fn full_fits_by_muon_learn_the_task() {
+        let (engine, task) = (engine(), recolor_task(3));
+        let by = |rate: &str| {
+            let rate = format!("fit.matrix_learning_rate={rate}");
+            let changes =
+                ["fit.method=full", "fit.format=icl", "fit.check_every=0", "fit.patience=0", &rate];
+            fit(&engine, &task, &recipe(&changes), limits(60))
+        };
+        let (adamw, muon) = (by("0"), by("0.02"));
+        assert_ne!(adamw.adapter, muon.adapter);
+        let loss = |steps: &[crate::engine::FitStep]| {
+            steps.iter().map(|s| s.loss).sum::<f32>() / steps.len() as f32
+        };
+        let (first, last) = (loss(&muon.curve[..8]), loss(&muon.curve[52..]));
+        assert!(last < 0.8 * first, "{first} → {last}");
+    }
 }
