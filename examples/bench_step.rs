@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use arc_ttt::adapter::LoraConfig;
 use arc_ttt::arc::{Dataset, Task, View, infer_shape};
 use arc_ttt::candidate::{ViewsConfig, sample_views};
 use arc_ttt::dataset::{EpisodeSource, Format};
@@ -116,7 +117,7 @@ fn main() -> Result<()> {
         time_steps(&engine, &task, &recipe, args.steps)?
     };
     let flops: Vec<f64> =
-        batches.iter().map(|b| flops(&b.batch, &weights.config, args.kind)).collect();
+        batches.iter().map(|b| flops(&b.batch, &weights.config, &recipe.lora, args.kind)).collect();
     // The views come in several batches; of training steps each batch is one.
     let whole = if args.kind == Kind::Predict { 1.0 } else { flops.len() as f64 };
     println!(
@@ -227,7 +228,7 @@ fn time_steps(engine: &GridEngine, task: &Task, recipe: &Recipe, steps: usize) -
 }
 
 /// Multiplications and additions that the mathematics asks for: recomputation is the program's own affair.
-fn flops(batch: &Batch, config: &GridModelConfig, kind: Kind) -> f64 {
+fn flops(batch: &Batch, config: &GridModelConfig, lora: &LoraConfig, kind: Kind) -> f64 {
     let (d, m) = (config.d_model, config.n_task_tokens);
     let context: Vec<usize> = batch.context.iter().map(|c| c.n_cells() + m).collect();
     let mut tokens: usize = context.iter().sum();
@@ -250,7 +251,13 @@ fn flops(batch: &Batch, config: &GridModelConfig, kind: Kind) -> f64 {
         Kind::Icl | Kind::E2e => (2, 3),
         Kind::Full => (3, 3),
     };
-    (config.n_layers * (linears * linear + attentions * attention)) as f64
+    // Two products for each factor's gradient: dA = xᵀ(dy·Bᵀ), dB = (x·A)ᵀdy.
+    let sides: usize = config.block_shape(None).linears().iter().map(|(i, o)| i + o).sum();
+    let low_rank = match kind {
+        Kind::Icl | Kind::E2e => 4 * tokens * lora.rank * sides,
+        _ => 0,
+    };
+    (config.n_layers * (linears * linear + attentions * attention + low_rank)) as f64
 }
 
 /// Matrix products of 512 × 512 on every thread, in GFLOP/s.

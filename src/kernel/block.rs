@@ -165,36 +165,40 @@ pub struct BlockGradients {
     pub lora: Vec<f32>,
 }
 
-/// Each linear's weights with its update, where it has one.
-fn merged(shape: &BlockShape, weights: &BlockWeights<'_>) -> [Option<Buffer>; 4] {
+/// A linear's weights with its update, if it has one.
+fn merged(shape: &BlockShape, weights: &BlockWeights<'_>, i: usize) -> Option<Buffer> {
     let (ranges, _) = shape.lora_ranges();
-    let (base, sizes) = (weights.linears(), shape.linears());
-    std::array::from_fn(|i| {
-        let (lora, (a, b)) = (shape.lora?, ranges[i].clone()?);
-        let (rows, columns) = sizes[i];
-        let mut sum = Buffer::stale(rows * columns);
-        sum.copy_from_slice(base[i]);
-        let a = Mat::new(&weights.lora[a], rows, lora.rank);
-        let b = Mat::new(&weights.lora[b], lora.rank, columns);
-        matmul(&mut sum, columns, Into::Add, lora.scale, a, b, shape.precision);
-        Some(sum)
-    })
+    let (lora, (a, b)) = (shape.lora?, ranges[i].clone()?);
+    let (rows, columns) = shape.linears()[i];
+    let mut sum = Buffer::stale(rows * columns);
+    sum.copy_from_slice(weights.linears()[i]);
+    let a = Mat::new(&weights.lora[a], rows, lora.rank);
+    let b = Mat::new(&weights.lora[b], lora.rank, columns);
+    matmul(&mut sum, columns, Into::Add, lora.scale, a, b, shape.precision);
+    Some(sum)
 }
 
-/// The four weights packed as right-hand sides: as they are for rows of activations, transposed for rows of
+/// A linear's weights packed as a right-hand side: as they are for rows of activations, transposed for rows of
 /// gradients.
 fn packed(
     shape: &BlockShape,
     weights: &BlockWeights<'_>,
     merged: &[Option<Buffer>; 4],
+    i: usize,
     transposed: bool,
-) -> [Packed; 4] {
-    let (base, sizes) = (weights.linears(), shape.linears());
-    std::array::from_fn(|i| {
-        let (rows, columns) = sizes[i];
-        let weight = Mat::new(merged[i].as_deref().unwrap_or(base[i]), rows, columns);
-        Packed::in_precision(if transposed { weight.t() } else { weight }, shape.precision)
-    })
+) -> Packed {
+    let (rows, columns) = shape.linears()[i];
+    let weight = Mat::new(merged[i].as_deref().unwrap_or(weights.linears()[i]), rows, columns);
+    Packed::in_precision(if transposed { weight.t() } else { weight }, shape.precision)
+}
+
+/// Something of each of the four linears, made side by side.
+fn by_linear<T: Send>(make: impl Fn(usize) -> T + Sync) -> [T; 4] {
+    let ((a, b), (c, d)) = rayon::join(
+        || rayon::join(|| make(QKV), || make(O)),
+        || rayon::join(|| make(UP), || make(DOWN)),
+    );
+    [a, b, c, d]
 }
 
 const QKV: usize = 0;
@@ -225,8 +229,8 @@ pub fn block_forward(
     layout.check();
     let (n, d, f, heads) = (layout.n_tokens(), shape.d_model, shape.d_ff, shape.heads());
     assert_eq!(x.len(), n * d, "the input is [n_tokens, d_model]");
-    let merged = merged(shape, weights);
-    let linears = packed(shape, weights, &merged, false);
+    let merged: [Option<Buffer>; 4] = by_linear(|i| merged(shape, weights, i));
+    let linears = by_linear(|i| packed(shape, weights, &merged, i, false));
     let rotary = Rotary::new(heads.head_dim);
 
     let mut qkv = Buffer::stale(n * 3 * d);
@@ -303,44 +307,48 @@ pub fn block_backward(
     wanted: Wanted,
 ) -> BlockGradients {
     let (n, d, f, heads) = (layout.n_tokens(), shape.d_model, shape.d_ff, shape.heads());
-    let linears = packed(shape, weights, &state.merged, true);
+    let linears = by_linear(|i| packed(shape, weights, &state.merged, i, true));
     let rotary = Rotary::new(heads.head_dim);
-    let mut grads = BlockGradients::default();
-    let n_chunks = n.div_ceil(CHUNK);
-    let gain_len = if wanted.weights { d } else { 0 };
+    let learned = Learned::new(shape, weights, wanted);
+    let rows_in_group = n.div_ceil(CHUNK).div_ceil(GROUPS).max(1) * CHUNK;
 
-    // MLP: from dz to du (the pre-activation's gradient) and dy (the middle's).
-    let mut m = Buffer::stale(n * d);
-    let mut a = Buffer::stale(n * f);
-    let mut du = Buffer::stale(n * f);
+    // MLP: from dz to dy (the middle's gradient), and what goes into the attention's output.
     let mut dy = Buffer::stale(n * d);
     let mut dout = Buffer::stale(n * d);
-    let mut dgain = Buffer::zeros(n_chunks * gain_len);
-    dy.par_chunks_mut(CHUNK * d)
-        .zip(du.par_chunks_mut(CHUNK * f))
-        .zip(a.par_chunks_mut(CHUNK * f))
-        .zip(m.par_chunks_mut(CHUNK * d))
-        .zip(dout.par_chunks_mut(CHUNK * d))
-        .zip(gain_chunks(&mut dgain, n_chunks))
+    let of_mlp: Vec<Share> = dy
+        .par_chunks_mut(rows_in_group * d)
+        .zip(dout.par_chunks_mut(rows_in_group * d))
         .enumerate()
-        .for_each(|(i, (((((dy, du), a), m), dout), dgain))| {
-            let rows = dy.len() / d;
-            let at = |width: usize| i * CHUNK * width..(i * CHUNK + rows) * width;
-            let u = &state.pre_activation[at(f)];
-            let (middle, r) = (&state.middle[at(d)], &state.middle_rms[at(1)]);
-            let dz = &dz[at(d)];
-            relu_squared(u, a);
-            product(du, Mat::new(dz, rows, d), &linears[DOWN]);
-            relu_squared_backward(u, du);
-            let mut dm = Buffer::stale(rows * d);
-            product(&mut dm, Mat::new(du, rows, f), &linears[UP]);
-            let mut ignored = Buffer::stale(rows);
-            rms_norm(middle, weights.mlp_norm, m, &mut ignored);
-            dy.copy_from_slice(dz);
-            rms_norm_backward(middle, weights.mlp_norm, r, &dm, dy, dgain);
-            product(dout, Mat::new(dy, rows, d), &linears[O]);
-        });
-    grads.mlp_norm = sum_chunks(&dgain, gain_len);
+        .map(|(group, (dy, dout))| {
+            let mut share = learned.share(&[O, UP, DOWN]);
+            let chunks = dy.chunks_mut(CHUNK * d).zip(dout.chunks_mut(CHUNK * d));
+            for (i, (dy, dout)) in chunks.enumerate() {
+                let (from, rows) = (group * rows_in_group + i * CHUNK, dy.len() / d);
+                let at = |width: usize| from * width..(from + rows) * width;
+                let u = &state.pre_activation[at(f)];
+                let (middle, r) = (&state.middle[at(d)], &state.middle_rms[at(1)]);
+                let dz = &dz[at(d)];
+                let mut du = Buffer::stale(rows * f);
+                product(&mut du, Mat::new(dz, rows, d), &linears[DOWN]);
+                relu_squared_backward(u, &mut du);
+                let mut dm = Buffer::stale(rows * d);
+                product(&mut dm, Mat::new(&du, rows, f), &linears[UP]);
+                dy.copy_from_slice(dz);
+                rms_norm_backward(middle, weights.mlp_norm, r, &dm, dy, &mut share.gain);
+                product(dout, Mat::new(dy, rows, d), &linears[O]);
+                if learned.any {
+                    let mut a = Buffer::stale(rows * f);
+                    relu_squared(u, &mut a);
+                    learned.add(&mut share, DOWN, &a, dz);
+                    // The norm's output takes the place of its gradient, which has done its part.
+                    rms_norm(middle, weights.mlp_norm, &mut dm, &mut a[..rows]);
+                    learned.add(&mut share, UP, &dm, &du);
+                    learned.add(&mut share, O, &state.attended[at(d)], dy);
+                }
+            }
+            share
+        })
+        .collect();
 
     // Attention: from dout to dqkv (before norm and rotation).
     let mut dqkv = Buffer::stale(n * 3 * d);
@@ -358,134 +366,171 @@ pub fn block_backward(
         &mut dscale,
     );
     drop(dout);
+
+    // Projection and first norm: from dqkv to dx, which takes the place of dy.
+    let mut dx = dy;
+    let need_dx = wanted.input || wanted.weights;
+    let of_projection: Vec<Share> = dqkv
+        .par_chunks_mut(rows_in_group * 3 * d)
+        .zip(dx.par_chunks_mut(rows_in_group * d))
+        .enumerate()
+        .map(|(group, (dqkv, dx))| {
+            let mut share = learned.share(&[QKV]);
+            let chunks = dqkv.chunks_mut(CHUNK * 3 * d).zip(dx.chunks_mut(CHUNK * d));
+            for (i, (dqkv, dx)) in chunks.enumerate() {
+                let (from, rows) = (group * rows_in_group + i * CHUNK, dx.len() / d);
+                let at = |width: usize| from * width..(from + rows) * width;
+                normalize_and_rotate_backward(
+                    dqkv,
+                    &state.qkv[at(3 * d)],
+                    &state.head_rms[at(2 * heads.n_heads)],
+                    &layout.positions[at(1)],
+                    heads.n_heads,
+                    heads.head_dim,
+                    &rotary,
+                );
+                let (x, r) = (&x[at(d)], &state.input_rms[at(1)]);
+                let mut h = Buffer::stale(rows * d);
+                if learned.any {
+                    let mut ignored = Buffer::stale(rows);
+                    rms_norm(x, weights.input_norm, &mut h, &mut ignored);
+                    learned.add(&mut share, QKV, &h, dqkv);
+                }
+                if need_dx {
+                    let dh = &mut h;
+                    product(dh, Mat::new(dqkv, rows, 3 * d), &linears[QKV]);
+                    rms_norm_backward(x, weights.input_norm, r, dh, dx, &mut share.gain);
+                }
+            }
+            share
+        })
+        .collect();
+
+    let mut grads = learned.sum(of_mlp, of_projection);
     if wanted.weights {
         grads.q_scale = dscale.iter().map(|v| v / (heads.head_dim as f32).sqrt()).collect();
     }
-
-    // Projection and first norm: from dqkv to dx.
-    let mut h = Buffer::stale(n * d);
-    let mut dx = Buffer::stale(n * d);
-    let mut dgain = Buffer::zeros(n_chunks * gain_len);
-    let need_dx = wanted.input || wanted.weights;
-    dqkv.par_chunks_mut(CHUNK * 3 * d)
-        .zip(h.par_chunks_mut(CHUNK * d))
-        .zip(dx.par_chunks_mut(CHUNK * d))
-        .zip(gain_chunks(&mut dgain, n_chunks))
-        .enumerate()
-        .for_each(|(i, (((dqkv, h), dx), dgain))| {
-            let rows = h.len() / d;
-            let at = |width: usize| i * CHUNK * width..(i * CHUNK + rows) * width;
-            normalize_and_rotate_backward(
-                dqkv,
-                &state.qkv[at(3 * d)],
-                &state.head_rms[at(2 * heads.n_heads)],
-                &layout.positions[at(1)],
-                heads.n_heads,
-                heads.head_dim,
-                &rotary,
-            );
-            let (x, r) = (&x[at(d)], &state.input_rms[at(1)]);
-            let mut ignored = Buffer::stale(rows);
-            rms_norm(x, weights.input_norm, h, &mut ignored);
-            if need_dx {
-                let mut dh = Buffer::stale(rows * d);
-                product(&mut dh, Mat::new(dqkv, rows, 3 * d), &linears[QKV]);
-                dx.copy_from_slice(&dy[at(d)]);
-                rms_norm_backward(x, weights.input_norm, r, &dh, dx, dgain);
-            }
-        });
-    grads.input_norm = sum_chunks(&dgain, gain_len);
     if wanted.input {
         grads.input = dx.into_vec();
-    }
-
-    // The linears: each saw `input` and got `gradient`.
-    let pairs: [(&[f32], &[f32]); 4] = [(&h, &dqkv), (&state.attended, &dy), (&m, &du), (&a, dz)];
-    if wanted.weights {
-        let mut dense: Vec<Vec<f32>> = dense_gradients(shape, &pairs, n);
-        grads.down_proj = dense.pop().expect("four linears");
-        grads.up_proj = dense.pop().expect("four linears");
-        grads.o_proj = dense.pop().expect("four linears");
-        grads.qkv_proj = dense.pop().expect("four linears");
-    }
-    if wanted.lora {
-        grads.lora = lora_gradients(shape, weights, &pairs, n);
     }
     grads
 }
 
-/// One slice of the gain's gradient for each chunk; empty slices if it is not wanted.
-pub(super) fn gain_chunks(dgain: &mut [f32], n_chunks: usize) -> Vec<&mut [f32]> {
-    if dgain.is_empty() {
-        return (0..n_chunks).map(|_| &mut [][..]).collect();
-    }
-    let width = dgain.len() / n_chunks;
-    dgain.chunks_exact_mut(width).collect()
+/// Chunks are shared out among at most this many groups, each of which sums its gradients on its own. Fixed, so that
+/// sums do not depend on the number of threads.
+const GROUPS: usize = 8;
+
+/// How gradients of what is learned are found while a chunk's activations and gradients are at hand.
+struct Learned<'a> {
+    shape: &'a BlockShape,
+    wanted: Wanted,
+    /// Whether any linear has something to learn.
+    any: bool,
+    /// Each linear's place in the LoRA vector.
+    ranges: [Option<LoraRanges>; 4],
+    lora_len: usize,
+    /// `A` and `Bᵀ` of each linear with an update, as right-hand sides.
+    factors: [Option<(Packed, Packed)>; 4],
 }
 
-pub(super) fn sum_chunks(chunks: &[f32], width: usize) -> Vec<f32> {
-    let mut sum = vec![0.0; width];
-    if width > 0 {
-        for chunk in chunks.chunks_exact(width) {
-            add_assign(&mut sum, chunk);
+/// What a group of chunks adds to the gradients.
+struct Share {
+    /// Of the norm's gain; empty if it is not wanted.
+    gain: Buffer,
+    /// Of each linear's weights.
+    dense: [Option<Buffer>; 4],
+    /// Of each linear's `A` and `B`.
+    lora: [Option<(Buffer, Buffer)>; 4],
+}
+
+impl<'a> Learned<'a> {
+    fn new(shape: &'a BlockShape, weights: &BlockWeights<'_>, wanted: Wanted) -> Self {
+        let (ranges, lora_len) = shape.lora_ranges();
+        let factors = std::array::from_fn(|i| {
+            let (lora, (a, b)) = (shape.lora.filter(|_| wanted.lora)?, ranges[i].clone()?);
+            let (rows, columns) = shape.linears()[i];
+            let a = Mat::new(&weights.lora[a], rows, lora.rank);
+            let b = Mat::new(&weights.lora[b], lora.rank, columns);
+            let pack = |m: Mat<'_>| Packed::in_precision(m, shape.precision);
+            Some((pack(a), pack(b.t())))
+        });
+        let any = wanted.weights || factors.iter().any(Option::is_some);
+        Self { shape, wanted, any, ranges, lora_len, factors }
+    }
+
+    /// Zeros for the given linears.
+    fn share(&self, linears: &[usize]) -> Share {
+        let sizes = self.shape.linears();
+        let rank = self.shape.lora.map_or(0, |lora| lora.rank);
+        let dense = |i: usize| Buffer::zeros(sizes[i].0 * sizes[i].1);
+        let lora = |i: usize| (Buffer::zeros(sizes[i].0 * rank), Buffer::zeros(rank * sizes[i].1));
+        let here = |i: &usize| linears.contains(i);
+        Share {
+            gain: Buffer::zeros(if self.wanted.weights { self.shape.d_model } else { 0 }),
+            dense: std::array::from_fn(|i| {
+                Some(i).filter(here).filter(|_| self.wanted.weights).map(dense)
+            }),
+            lora: std::array::from_fn(|i| {
+                Some(i).filter(here).filter(|&i| self.factors[i].is_some()).map(lora)
+            }),
         }
+    }
+
+    /// Adds what a chunk says of linear `i`, which saw `input` and got `gradient`.
+    fn add(&self, share: &mut Share, i: usize, input: &[f32], gradient: &[f32]) {
+        let ((rows, columns), precision) = (self.shape.linears()[i], self.shape.precision);
+        let n = input.len() / rows;
+        let (input, gradient) = (Mat::new(input, n, rows), Mat::new(gradient, n, columns));
+        let packed = Packed::in_precision(gradient, precision);
+        if let Some(dense) = &mut share.dense[i] {
+            multiply(dense, columns, Into::Add, 1.0, input.t(), &packed);
+        }
+        if let (Some((da, db)), Some((a, b_t)), Some(lora)) =
+            (&mut share.lora[i], &self.factors[i], self.shape.lora)
+        {
+            let r = lora.rank;
+            let mut low = Buffer::stale(n * r);
+            multiply(&mut low, r, Into::Set, lora.scale, gradient, b_t);
+            matmul(da, r, Into::Add, 1.0, input.t(), Mat::new(&low, n, r), precision);
+            multiply(&mut low, r, Into::Set, lora.scale, input, a);
+            multiply(db, columns, Into::Add, 1.0, Mat::new(&low, n, r).t(), &packed);
+        }
+    }
+
+    /// The groups' shares, summed in their order.
+    fn sum(&self, of_mlp: Vec<Share>, of_projection: Vec<Share>) -> BlockGradients {
+        let mut grads = BlockGradients::default();
+        if self.wanted.weights {
+            let gain = |shares: &[Share]| total(shares.iter().map(|share| &share.gain));
+            grads.mlp_norm = gain(&of_mlp);
+            grads.input_norm = gain(&of_projection);
+            let dense = |i: usize| {
+                let shares = if i == QKV { &of_projection } else { &of_mlp };
+                total(shares.iter().filter_map(|share| share.dense[i].as_ref()))
+            };
+            [grads.qkv_proj, grads.o_proj, grads.up_proj, grads.down_proj] =
+                [QKV, O, UP, DOWN].map(dense);
+        }
+        if self.wanted.lora {
+            grads.lora = vec![0.0; self.lora_len];
+            for share in of_mlp.iter().chain(&of_projection) {
+                for (range, lora) in self.ranges.iter().zip(&share.lora) {
+                    if let (Some((a, b)), Some((da, db))) = (range, lora) {
+                        add_assign(&mut grads.lora[a.clone()], da);
+                        add_assign(&mut grads.lora[b.clone()], db);
+                    }
+                }
+            }
+        }
+        grads
+    }
+}
+
+/// The sum of buffers of one length.
+fn total<'a>(mut shares: impl Iterator<Item = &'a Buffer>) -> Vec<f32> {
+    let mut sum = shares.next().map_or(Vec::new(), |first| first.to_vec());
+    for share in shares {
+        add_assign(&mut sum, share);
     }
     sum
-}
-
-/// `inputᵀ · gradient` of each linear, the rows of each product shared out among the threads.
-fn dense_gradients(shape: &BlockShape, pairs: &[(&[f32], &[f32]); 4], n: usize) -> Vec<Vec<f32>> {
-    shape
-        .linears()
-        .into_par_iter()
-        .zip(pairs)
-        .map(|((rows, columns), (input, gradient))| {
-            let mut dw = vec![0.0; rows * columns];
-            let gradient = Packed::in_parallel(Mat::new(gradient, n, columns), shape.precision);
-            // 64 rows of weights a piece: enough pieces for a few threads, wide enough for the product.
-            dw.par_chunks_mut(64 * columns).enumerate().for_each(|(i, dw)| {
-                let piece = dw.len() / columns;
-                let input = Mat::strided(&input[i * 64..], n, piece, rows);
-                product(dw, input.t(), &gradient);
-            });
-            dw
-        })
-        .collect()
-}
-
-fn lora_gradients(
-    shape: &BlockShape,
-    weights: &BlockWeights<'_>,
-    pairs: &[(&[f32], &[f32]); 4],
-    n: usize,
-) -> Vec<f32> {
-    let (ranges, len) = shape.lora_ranges();
-    let lora = shape.lora.expect("LoRA gradients are wanted, so there is an adapter");
-    let mut all = vec![0.0; len];
-    let mut rest = all.as_mut_slice();
-    let mut jobs = Vec::new();
-    for (i, range) in ranges.iter().enumerate() {
-        if let Some((a, b)) = range {
-            let (da, tail) = rest.split_at_mut(a.len());
-            let (db, tail) = tail.split_at_mut(b.len());
-            rest = tail;
-            jobs.push((i, a.clone(), b.clone(), da, db));
-        }
-    }
-    jobs.into_par_iter().with_max_len(1).for_each(|(i, a, b, da, db)| {
-        let (rows, columns) = shape.linears()[i];
-        let r = lora.rank;
-        let (input, gradient) = (Mat::new(pairs[i].0, n, rows), Mat::new(pairs[i].1, n, columns));
-        let a = Mat::new(&weights.lora[a], rows, r);
-        let b = Mat::new(&weights.lora[b], r, columns);
-        let product = |c: &mut [f32], alpha: f32, a: Mat<'_>, b: Mat<'_>| {
-            matmul(c, b.columns(), Into::Set, alpha, a, b, shape.precision);
-        };
-        let mut low = Buffer::stale(n * r);
-        product(&mut low, lora.scale, gradient, b.t());
-        product(da, 1.0, input.t(), Mat::new(&low, n, r));
-        product(&mut low, lora.scale, input, a);
-        product(db, 1.0, Mat::new(&low, n, r).t(), gradient);
-    });
-    all
 }

@@ -74,7 +74,7 @@ mod cpu {
     use burn::backend::{Autodiff, Flex};
     use rayon::prelude::*;
 
-    use super::super::block::{CHUNK, gain_chunks, sum_chunks};
+    use super::super::block::CHUNK;
     use super::super::buffer::Buffer;
     use super::super::matmul::{Mat, Packed, product};
     use super::super::op::{flex_floats as floats, flex_tensor as tensor};
@@ -115,6 +115,25 @@ mod cpu {
             out.chunks_exact_mut(classes).for_each(|row| add_assign(row, bias));
         });
         tensor(out, [tokens.len(), classes].into())
+    }
+
+    /// One slice of the gain's gradient for each chunk; empty slices if it is not wanted.
+    fn gain_chunks(dgain: &mut [f32], n_chunks: usize) -> Vec<&mut [f32]> {
+        if dgain.is_empty() {
+            return (0..n_chunks).map(|_| &mut [][..]).collect();
+        }
+        let width = dgain.len() / n_chunks;
+        dgain.chunks_exact_mut(width).collect()
+    }
+
+    fn sum_chunks(chunks: &[f32], width: usize) -> Vec<f32> {
+        let mut sum = vec![0.0; width];
+        if width > 0 {
+            for chunk in chunks.chunks_exact(width) {
+                add_assign(&mut sum, chunk);
+            }
+        }
+        sum
     }
 
     impl Backward<Flex, INPUTS> for Readout {

@@ -82,9 +82,10 @@ fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
 #[inline(always)]
 pub(crate) fn exp_nonpositive(x: f32) -> f32 {
     let x = x.max(-87.0);
-    // Adding and subtracting 1.5·2^23 rounds to the nearest integer and vectorizes everywhere.
+    // Adding 1.5·2^23 rounds to the nearest integer, leaves it in the lowest bits, and vectorizes everywhere.
     const ROUND: f32 = 12_582_912.0;
-    let n = x.mul_add(std::f32::consts::LOG2_E, ROUND) - ROUND;
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
     let r = n.mul_add(-0.693_359_4, x);
     let r = n.mul_add(2.121_944_4e-4, r);
     let p = 1.987_569_1e-4_f32
@@ -94,7 +95,8 @@ pub(crate) fn exp_nonpositive(x: f32) -> f32 {
         .mul_add(r, 1.666_666_5e-1)
         .mul_add(r, 5.000_000_3e-1)
         .mul_add(r * r, r + 1.0);
-    f32::from_bits(((n as i32 + 127) << 23) as u32) * p
+    // The nine lowest bits of the constant are 0, so the shift leaves nothing of it.
+    f32::from_bits(shifted.to_bits().wrapping_add(127) << 23) * p
 }
 
 #[cfg(test)]

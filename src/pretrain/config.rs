@@ -36,6 +36,11 @@ pub struct DataConfig {
     pub own_pairs: f64,
     /// Weight of this project's generators.
     pub synth: f64,
+    /// Rules of the generators that are drawn once and join the collected tasks, so that the end-to-end format learns
+    /// them too: each has a row in the table of task tokens.
+    pub synth_tasks: usize,
+    /// Pairs of each of them.
+    pub synth_pairs: usize,
     /// Ids that are never trained on, with the reason in the recipe.
     pub exclude: Vec<String>,
     /// Every `n`-th task (in the order of their ids) is held out of training to watch generalization; 0 holds

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rand::Rng;
 use rand::seq::{IteratorRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
 use super::{PretrainConfig, PretrainError};
 use crate::arc::{ColorPermutation, Dihedral, Example, Task};
@@ -64,8 +65,27 @@ impl Corpus {
             let held_out = every > 0 && i % every == every - 1;
             if held_out { &mut corpus.held_out } else { &mut corpus.train }.push(source);
         }
+        corpus.train.extend(
+            (0..config.data.synth_tasks)
+                .into_par_iter()
+                .map(|i| fixed_rule(config, i))
+                .collect::<Vec<_>>(),
+        );
         corpus
     }
+}
+
+/// Pairs of the generators' rule number `i`, drawn for the whole run.
+fn fixed_rule(config: &PretrainConfig, i: usize) -> Source {
+    let stream = synth::StreamConfig {
+        seed: config.seed,
+        max_side: config.episode.synth_max_side,
+        max_difficulty: config.episode.synth_difficulty[1],
+        n_examples: (config.data.synth_pairs, config.data.synth_pairs),
+        ..synth::StreamConfig::default()
+    };
+    let sampled = synth::sample_at(stream, i as u64);
+    Source { id: format!("synth-{i:05}"), own: Vec::new(), generated: sampled.examples }
 }
 
 impl Corpus {

@@ -398,6 +398,7 @@ mod tests {
     use super::*;
     use crate::arc::{Example, Grid, Task};
     use crate::model::StoredDtype;
+    use crate::pretrain::DataConfig;
 
     fn config() -> PretrainConfig {
         let recipe = include_str!("../../data/recipes/pretrain.toml");
@@ -436,6 +437,37 @@ mod tests {
         for _ in 0..steps {
             trainer.train_step(UNTIL).unwrap();
         }
+    }
+
+    #[test]
+    fn fixed_rules_of_the_generators_are_learnt_end_to_end_beside_the_collected_tasks() {
+        let mut config = config();
+        config.data.synth_tasks = 3;
+        config.data.synth_pairs = 5;
+        config.episode.synth_max_side = 8;
+        config.episode.e2e_share = 1.0;
+        let corpus = Corpus::new(tasks(), Vec::new(), &config);
+        let alone = PretrainConfig {
+            data: DataConfig { synth_tasks: 0, ..config.data.clone() },
+            ..config.clone()
+        };
+        let collected = Corpus::new(tasks(), Vec::new(), &alone).train.len();
+        assert_eq!(corpus.train.len(), collected + 3);
+        let fixed = &corpus.train[collected..];
+        assert!(fixed.iter().all(|rule| rule.generated.len() == 5 && rule.own.is_empty()));
+        assert_ne!(fixed[0].generated, fixed[1].generated);
+        let again = Corpus::new(tasks(), Vec::new(), &config);
+        assert_eq!(fixed[2].generated, again.train[collected + 2].generated);
+        let sampler = Sampler::new(&corpus, &config).unwrap();
+        let rows = (0..40).flat_map(|step| sampler.batch(step, 1.0).batch.queries);
+        let tasks = rows.filter_map(|(_, conditioning)| match conditioning {
+            Conditioning::Task { task, .. } => Some(task),
+            Conditioning::Context(_) => None,
+        });
+        let seen: std::collections::BTreeSet<usize> = tasks.collect();
+        assert!(
+            seen.iter().any(|&row| row >= collected) && seen.iter().any(|&row| row < collected)
+        );
     }
 
     #[test]
