@@ -85,6 +85,11 @@ struct Args {
 fn main() -> Result<()> {
     memory::keep_freed_memory();
     let args = Args::parse();
+    // As `solve` does: within the pool, with the stack of a main thread.
+    rayon::ThreadPoolBuilder::new().stack_size(8 << 20).build()?.install(|| measure(&args))
+}
+
+fn measure(args: &Args) -> Result<()> {
     if args.kind == Kind::Peak {
         println!(
             "{}",
@@ -96,7 +101,7 @@ fn main() -> Result<()> {
     let weights = load_weights(&args.model)?;
     let (device, choice) = device::open(DeviceChoice::Cpu)?;
     let engine = GridEngine::new(&weights, &device, &choice.to_string())?;
-    let recipe = recipe(&args)?;
+    let recipe = recipe(args)?;
     let batches: Vec<Encoded> = match args.kind {
         Kind::Predict => view_batches(&task)
             .into_iter()

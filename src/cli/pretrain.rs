@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
+use super::settings::cores;
 use super::{Global, Outcome};
 use crate::arc::{load_pair_folder, write_atomically};
 use crate::device::open;
@@ -72,9 +73,15 @@ pub struct Args {
 }
 
 pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
-    if let Some(threads) = args.threads {
-        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
-    }
+    // Within the pool: handing each piece of work over to it from outside costs more than a small piece itself. The stack
+    // is that of a main thread: graphs are dropped recursively.
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(args.threads.unwrap_or_else(cores))
+        .stack_size(8 << 20);
+    pool.build()?.install(|| train(args, global))
+}
+
+fn train(args: Args, global: &Global) -> anyhow::Result<Outcome> {
     let config = read_recipe(args.recipe.as_deref(), &args.overrides)?;
     let (device, _) = open(args.device.parse()?)?;
     let tasks = public::resolve(&args.tasks)?.tasks;
