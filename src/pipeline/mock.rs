@@ -78,6 +78,11 @@ impl Engine for Mock {
         let began = Instant::now();
         let mut hash = Sha256::new();
         hash.update(plan.seed.to_le_bytes());
+        hash.update(task.examples.len().to_le_bytes());
+        if let Some(start) = plan.start {
+            hash.update(start.adapter.tensors["number"].values[0].to_le_bytes());
+            hash.update(start.steps.to_le_bytes());
+        }
         let mut curve: Vec<FitStep> = Vec::new();
         let stop = loop {
             let step = curve.len();

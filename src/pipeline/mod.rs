@@ -8,18 +8,21 @@ mod curve;
 mod guard;
 #[cfg(test)]
 pub(crate) mod mock;
+mod parts;
 mod record;
 mod stages;
 
 use std::sync::atomic::AtomicBool;
 
 pub use curve::Curve;
-pub use record::{Replay, Seconds, Solved, TaskRecord, TestRecord, fallback_attempts};
+pub use parts::{HeldOut, Part};
+pub use record::{PartReplay, Replay, Seconds, Solved, TaskRecord, TestRecord, fallback_attempts};
 
 use crate::arc::{Grid, Task};
 use crate::engine::{Adapter, Engine, Fit, FitStep, StopReason};
 use crate::recipe::Recipe;
-use stages::{Solving, no_fit};
+use parts::Fitted;
+use stages::Solving;
 
 /// Views predicted in one call, where time allows.
 pub const VIEWS_AT_ONCE: usize = 8;
@@ -90,11 +93,11 @@ pub fn solve_task(
     solving.check_interrupt()?;
     let fit = solving.fit(&mut |step| on_event(Event::Step(*step)));
     solving.check_interrupt()?;
-    let failed = no_fit(StopReason::NotFitted, Some("the base model answers without a fit"));
-    let fit = solving.keep(fit).unwrap_or(failed);
-    let predicted = solving.predict(&baseline, fit.adapter.as_ref(), on_event)?;
+    let failed = Fitted::none(StopReason::NotFitted, Some("the base model answers without a fit"));
+    let fitted = solving.keep(fit).unwrap_or(failed);
+    let predicted = solving.predict(&baseline, fitted.fit.adapter.as_ref(), on_event)?;
     let tests = solving.choose(&predicted);
-    Ok(solving.finish(&baseline, fit, &predicted, tests))
+    Ok(solving.finish(&baseline, fitted, &predicted, tests))
 }
 
 /// Fits a task's adapter and does nothing else. An interrupt ends the fit, and what was learnt is kept.
@@ -109,7 +112,8 @@ pub fn fit_task(
     on_step: &mut dyn FnMut(&FitStep),
 ) -> Result<Fit, StageFailed> {
     let task = &task.without_answers();
-    Solving::begin(engine, task, recipe, limits).fit(on_step).map_err(StageFailed)
+    let fitted = Solving::begin(engine, task, recipe, limits).fit(on_step);
+    Ok(fitted.map_err(StageFailed)?.fit)
 }
 
 /// Predicts a task's tests with an adapter that was fitted before, or with the base model alone.
@@ -129,9 +133,9 @@ pub fn predict_task(
     let baseline = solving.baseline(on_event);
     let predicted = solving.predict(&baseline, adapter, on_event)?;
     let tests = solving.choose(&predicted);
-    let mut fit = no_fit(StopReason::NotFitted, None);
-    fit.adapter = adapter.cloned();
-    Ok(solving.finish(&baseline, fit, &predicted, tests))
+    let mut fitted = Fitted::none(StopReason::NotFitted, None);
+    fitted.fit.adapter = adapter.cloned();
+    Ok(solving.finish(&baseline, fitted, &predicted, tests))
 }
 
 #[cfg(test)]

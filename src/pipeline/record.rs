@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Curve;
+use super::{Curve, HeldOut, Part};
 use crate::arc::{Grid, Task};
 use crate::candidate::{Candidate, MapMeta, Uncertainty};
+use crate::effort::Difficulty;
 use crate::engine::{Adapter, Check, StopReason};
 use crate::vote::{Tally, VoteConfig, tally_votes};
 
@@ -33,6 +34,15 @@ pub struct TaskRecord {
     pub best_step: usize,
     /// The held-out check of the kept step, or the last one before it.
     pub check: Option<Check>,
+    /// The parts of the fit, each with a schedule of its own; empty where none was fitted.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub parts: Vec<Part>,
+    /// How the demonstration was predicted that the first part had left out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub held_out: Option<HeldOut>,
+    /// How hard the task looks by this and by the agreement of the views.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub difficulty: Option<Difficulty>,
     /// Views predicted under.
     pub views: usize,
     /// How many views were predicted together, call by call: last bits may depend on it.
@@ -79,10 +89,19 @@ pub struct Seconds {
 pub struct Replay {
     /// Whether an adapter is fitted at all.
     pub fitted: bool,
-    /// The share of the schedule behind at each step, a step for each.
-    pub progress: Vec<f32>,
+    /// What the fit consists of.
+    pub parts: Vec<PartReplay>,
     /// How many views are predicted together, call by call.
     pub chunks: Vec<usize>,
+}
+
+/// How a part of a fit is repeated exactly.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PartReplay {
+    /// The demonstration that takes no part.
+    pub left_out: Option<usize>,
+    /// The share of the schedule behind at each step, a step for each.
+    pub progress: Vec<f32>,
 }
 
 /// A finished task: its record, and the adapter if one was fitted.
@@ -97,8 +116,25 @@ pub struct Solved {
 impl TaskRecord {
     /// How this record is repeated.
     pub fn replay(&self) -> Replay {
-        let progress = self.curve.0.iter().map(|s| s.progress).collect();
-        Replay { fitted: self.fitted, progress, chunks: self.chunks.clone() }
+        let mut progress = self.curve.0.iter().map(|step| step.progress);
+        // Records of earlier versions do not say that a fit had one part.
+        let whole = [Part { steps: self.steps, left_out: None }];
+        let parts = if self.parts.is_empty() { &whole[..] } else { &self.parts };
+        let part = |part: &Part| PartReplay {
+            left_out: part.left_out,
+            progress: progress.by_ref().take(part.steps).collect(),
+        };
+        let parts = parts.iter().map(part).collect();
+        Replay { fitted: self.fitted, parts, chunks: self.chunks.clone() }
+    }
+
+    /// The share of the maps that propose the first attempt, the least over the tests; `None` if nothing was predicted.
+    pub fn agreement(&self) -> Option<f64> {
+        let of_test = |(test, attempts): (&TestRecord, &[Grid; 2])| {
+            let proposed = test.candidates.iter().find(|candidate| candidate.grid == attempts[0]);
+            proposed.map_or(0.0, |c| c.proposed_by.len() as f64 / self.maps.len().max(1) as f64)
+        };
+        self.tests.iter().zip(&self.attempts).map(of_test).min_by(f64::total_cmp)
     }
 
     /// The attempts that another vote makes of the same candidates.

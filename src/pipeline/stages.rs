@@ -7,12 +7,14 @@ use std::time::Instant;
 
 use super::clock::{Clock, affordable, fit_seconds};
 use super::guard::guard;
+use super::parts::{Fitted, Fitting, HeldOut};
 use super::record::{Seconds, Solved, TaskRecord, TestRecord, fallback_attempts};
 use super::{Curve, Event, Interrupted, TaskLimits, VIEWS_AT_ONCE};
 use crate::adapter::FitFormat;
 use crate::arc::{Task, View};
 use crate::candidate::{CellMap, ViewStop, collect_candidates, sample_views, uncertainty};
-use crate::engine::{Adapter, Engine, EngineError, Fit, FitLimits, FitPlan, FitStep, StopReason};
+use crate::effort::Difficulty;
+use crate::engine::{Adapter, Engine, EngineError, FitLimits, FitStep, StopReason};
 use crate::recipe::Recipe;
 use crate::vote::tally_votes;
 
@@ -108,15 +110,16 @@ impl<'a> Solving<'a> {
     }
 
     /// The fit, or what stands for it where there is none or it fails.
-    pub(super) fn fit(&mut self, on_step: &mut dyn FnMut(&FitStep)) -> Result<Fit, String> {
+    pub(super) fn fit(&mut self, on_step: &mut dyn FnMut(&FitStep)) -> Result<Fitted, String> {
         let repeated = self.limits.replay;
         let mut config = self.recipe.fit.clone();
         let mut note = None;
         if config.format == FitFormat::None {
-            return Ok(no_fit(StopReason::NotFitted, None));
+            return Ok(Fitted::none(StopReason::NotFitted, None));
         }
         if repeated.is_some_and(|r| !r.fitted) {
-            return Ok(no_fit(StopReason::NotFitted, Some("not fitted in the repeated run")));
+            let note = Some("not fitted in the repeated run");
+            return Ok(Fitted::none(StopReason::NotFitted, note));
         }
         if self.task.examples.len() == 1 {
             config.format = FitFormat::E2e;
@@ -128,24 +131,27 @@ impl<'a> Solving<'a> {
         let seconds = left.map(|s| fit_seconds(s, self.views.len(), per_view));
         let least = STEP_COST * self.seconds.baseline / self.task.tests.len() as f64;
         if seconds.is_some_and(|s| s <= least) {
-            return Ok(no_fit(StopReason::Budget, Some("no time for a fit")));
+            return Ok(Fitted::none(StopReason::Budget, Some("no time for a fit")));
         }
         self.seconds_per_view = per_view;
-        let Recipe { dataset, lora, seed, .. } = self.recipe;
-        let plan = FitPlan { dataset, lora, fit: &config, seed: *seed };
         let limits = FitLimits {
             seconds,
             steps: self.limits.steps,
-            progress: repeated.map(|r| r.progress.as_slice()),
+            progress: None,
             memory_bytes: self.limits.memory_bytes,
             interrupted: self.limits.interrupted,
         };
         let began = Instant::now();
-        let fit = guard("fit", || self.engine.fit(self.task, plan, limits, on_step));
+        let (engine, task, recipe) = (self.engine, self.task, self.recipe);
+        let fitting = Fitting { engine, task, recipe, config: &config, limits };
+        let fitted = guard("fit", || match repeated {
+            Some(repeated) => fitting.repeat(&repeated.parts, on_step),
+            None => fitting.fresh(on_step),
+        });
         self.seconds.fit = began.elapsed().as_secs_f64();
-        let mut fit = fit?;
-        fit.notes.extend(note.map(str::to_owned));
-        Ok(fit)
+        let mut fitted = fitted?;
+        fitted.fit.notes.extend(note.map(str::to_owned));
+        Ok(fitted)
     }
 
     /// Maps under as many views as time allows, for each test.
@@ -231,7 +237,7 @@ impl<'a> Solving<'a> {
     pub(super) fn finish(
         mut self,
         baseline: &[CellMap],
-        fit: Fit,
+        fitted: Fitted,
         predicted: &Predicted,
         tests: Vec<TestRecord>,
     ) -> Solved {
@@ -244,6 +250,7 @@ impl<'a> Solving<'a> {
             *attempts = test.tally.attempts(&test.candidates, &attempts[0]);
         }
         let Predicted { maps, done, of, chunks, settled } = predicted;
+        let Fitted { fit, parts, held_out } = fitted;
         let mut notes = fit.notes;
         if *settled {
             notes.push(format!("settled after {done} of {of} views"));
@@ -252,7 +259,7 @@ impl<'a> Solving<'a> {
         }
         self.seconds.total = self.clock.elapsed();
         let kept = fit.curve.iter().take(fit.best_step);
-        let record = TaskRecord {
+        let mut record = TaskRecord {
             task: self.task.id.clone(),
             attempts,
             baseline,
@@ -263,6 +270,9 @@ impl<'a> Solving<'a> {
             steps: fit.steps,
             best_step: fit.best_step,
             check: kept.filter_map(|step| step.check).next_back(),
+            parts,
+            held_out,
+            difficulty: None,
             views: *done,
             chunks: chunks.clone(),
             seconds: self.seconds,
@@ -270,6 +280,7 @@ impl<'a> Solving<'a> {
             maps: maps.first().map_or(Vec::new(), |maps| maps.iter().map(CellMap::meta).collect()),
             tests,
         };
+        record.difficulty = Difficulty::of(held_out.map(HeldOut::rate), record.agreement());
         Solved { record, adapter: fit.adapter }
     }
 }
@@ -291,10 +302,4 @@ impl Predicted {
         self.done += n;
         self.chunks.push(n);
     }
-}
-
-/// What stands for a fit where there is none.
-pub(super) fn no_fit(stop: StopReason, note: Option<&str>) -> Fit {
-    let notes = note.into_iter().map(str::to_owned).collect();
-    Fit { adapter: None, curve: Vec::new(), steps: 0, best_step: 0, stop, notes }
 }

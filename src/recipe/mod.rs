@@ -305,6 +305,12 @@ mod tests {
             "`fit.matrix_learning_rate` is 0.01; but only fit.method = \"full\" moves matrices by Muon; \
              set that, or this to 0",
         );
+        check(
+            "fit.hold_out_enough=0.9",
+            "`fit.hold_out_enough` is 0.9; but fit.hold_out = 0 holds nothing out; set that to a share of the \
+             fit, or this to 0",
+        );
+        check("fit.hold_out=1", "`fit.hold_out` is 1; it must be from 0 to 0.9");
         check("lora.rank=0", "`lora.rank` is 0; it must be from 1 to 4096");
         check("lora.alpha=-1", "`lora.alpha` is -1; it must be above 0 and at most 1000000");
         check(

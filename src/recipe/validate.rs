@@ -91,6 +91,15 @@ fn fit(config: &FitConfig) -> Result<(), RecipeError> {
     }
     within("fit.clip_norm", config.clip_norm, 0.0..=1e6)?;
     within("fit.max_tokens", config.max_tokens, 1..=10_000_000)?;
+    within("fit.hold_out", config.hold_out, 0.0..=0.9)?;
+    within("fit.hold_out_enough", config.hold_out_enough, 0.0..=1.0)?;
+    if config.hold_out_enough > 0.0 && config.hold_out == 0.0 {
+        return impossible(
+            "fit.hold_out_enough",
+            config.hold_out_enough,
+            "but fit.hold_out = 0 holds nothing out; set that to a share of the fit, or this to 0",
+        );
+    }
     within("fit.converged_loss", f64::from(config.converged_loss), 0.0..=100.0)?;
     if config.patience > 0 && config.check_every == 0 {
         return impossible(

@@ -99,6 +99,7 @@ fn card(index: usize, facts: &TaskFacts<'_>, versus: Option<&Versus>) -> Markup 
                 span.meta {
                     @if let Some(total) = total { span { (seconds(total)) } }
                     @if let Some(agreement) = facts.agreement { span { (percent(Some(agreement)).replace(".0 ", " ")) " agree" } }
+                    @if let Some(difficulty) = facts.record.and_then(|r| r.difficulty) { span { (difficulty.name()) } }
                     @for flag in FLAGS.iter().filter(|flag| flag.2(facts) && flag.0 != "low") {
                         span.flag { (flag.1) }
                     }

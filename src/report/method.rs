@@ -118,6 +118,18 @@ fn fit(recipe: &Recipe, limits: &Limits) -> String {
         }
         text.push('.');
     }
+    if recipe.fit.hold_out > 0.0 {
+        text += &format!(
+            " In the first {:.0} % one demonstration is left out, which then has to be predicted.",
+            100.0 * recipe.fit.hold_out
+        );
+    }
+    if recipe.fit.hold_out_enough > 0.0 {
+        text += &format!(
+            " Where at least {:.0} % of these predictions are exact, the rest is no longer than that part.",
+            100.0 * recipe.fit.hold_out_enough
+        );
+    }
     if recipe.fit.converged_loss > 0.0 {
         text +=
             &format!(" A mean loss below {} nats a cell ends it too.", recipe.fit.converged_loss);
@@ -223,6 +235,10 @@ mod tests {
             "{}",
             views(&recipe)
         );
+        let set = ["fit.hold_out=0.3", "fit.hold_out_enough=1"];
+        let words = fit(&Recipe::resolve("default", &set).unwrap(), &limits(None, None));
+        assert!(words.contains("In the first 30 % one demonstration is left out"), "{words}");
+        assert!(words.contains("at least 100 % of these"), "{words}");
         let e2e = Recipe::default();
         assert!(!fit(&e2e, &limits(None, None)).contains("check"));
         assert!(data(&e2e).contains("task tokens"));

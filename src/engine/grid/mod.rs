@@ -81,7 +81,7 @@ mod tests {
     use super::*;
     use crate::arc::{ColorPermutation, Dihedral, Example, Grid, Test};
     use crate::dataset::Format;
-    use crate::engine::StopReason;
+    use crate::engine::{Start, StopReason};
     use crate::model::{ContextTokens, GridModelConfig, normal};
     use crate::recipe::Recipe;
     use crate::rng::stream;
@@ -134,8 +134,13 @@ mod tests {
     }
 
     fn fit(engine: &GridEngine, task: &Task, recipe: &Recipe, limits: FitLimits<'_>) -> Fit {
-        let plan =
-            FitPlan { dataset: &recipe.dataset, lora: &recipe.lora, fit: &recipe.fit, seed: 0 };
+        let plan = FitPlan {
+            dataset: &recipe.dataset,
+            lora: &recipe.lora,
+            fit: &recipe.fit,
+            seed: 0,
+            start: None,
+        };
         engine.fit(task, plan, limits, &mut |_| ()).unwrap()
     }
 
@@ -269,8 +274,13 @@ mod tests {
     fn a_task_beyond_the_memory_limit_is_refused_before_any_work() {
         let (engine, task) = (engine(), recolor_task(3));
         let recipe = recipe(&[]);
-        let plan =
-            FitPlan { dataset: &recipe.dataset, lora: &recipe.lora, fit: &recipe.fit, seed: 0 };
+        let plan = FitPlan {
+            dataset: &recipe.dataset,
+            lora: &recipe.lora,
+            fit: &recipe.fit,
+            seed: 0,
+            start: None,
+        };
         let tight = FitLimits { memory_bytes: 1000, ..limits(2) };
         let error = engine.fit(&task, plan, tight, &mut |_| ()).unwrap_err();
         assert!(matches!(error, EngineError::Memory { .. }), "{error}");
@@ -287,6 +297,38 @@ mod tests {
         adapter.base = "other".into();
         let error = engine.predict(&task, 0, Some(&adapter), &views()).unwrap_err();
         assert!(matches!(error, EngineError::WrongBase { .. }));
+    }
+
+    #[test]
+    fn a_fit_goes_on_from_an_earlier_one() {
+        let (engine, task) = (engine(), recolor_task(4));
+        let check = |set: &[&str]| {
+            let recipe = recipe(&[set, &["fit.check_every=0", "fit.patience=0"]].concat());
+            let (dataset, lora, config) = (&recipe.dataset, &recipe.lora, &recipe.fit);
+            let go_on = |start, steps| {
+                let plan = FitPlan { dataset, lora, fit: config, seed: 0, start };
+                engine.fit(&task, plan, limits(steps), &mut |_| ()).unwrap()
+            };
+            let first = go_on(None, 40);
+            let adapter = first.adapter.as_ref().unwrap();
+            let start = Some(Start { adapter, steps: 40 });
+            assert_eq!(go_on(start, 0).adapter.as_ref(), Some(adapter), "{set:?}");
+            let loss = |fit: &Fit| fit.curve[..8].iter().map(|step| step.loss).sum::<f32>();
+            let (fresh, later) = (loss(&first), loss(&go_on(start, 8)));
+            assert!(later < 0.9 * fresh, "{set:?}: {fresh} at first, {later} later");
+            // Its episodes are those that follow, not the first ones again.
+            let again = go_on(Some(Start { adapter, steps: 0 }), 8);
+            assert_ne!(again.curve[0].loss, go_on(start, 8).curve[0].loss);
+        };
+        check(&["fit.format=both"]);
+        check(&["fit.format=icl", "fit.method=full"]);
+        let other = recipe(&["lora.rank=3"]);
+        let fitted = fit(&engine, &task, &recipe(&[]), limits(1)).adapter.unwrap();
+        let start = Some(Start { adapter: &fitted, steps: 1 });
+        let plan =
+            FitPlan { dataset: &other.dataset, lora: &other.lora, fit: &other.fit, seed: 0, start };
+        let error = engine.fit(&task, plan, limits(1), &mut |_| ()).unwrap_err();
+        assert!(error.to_string().contains("another shape"), "{error}");
     }
 
     #[test]
