@@ -176,13 +176,13 @@ mod tests {
     use crate::vote::Selector;
 
     fn variant(name: &str, recipe: Recipe) -> Variant {
-        Variant { name: name.into(), recipe, steps: None, seconds: None }
+        Variant { name: name.into(), recipe, steps: None, seconds: None, scheduled: false }
     }
 
     /// Three variants, of which the last two share a run, and the records of the two runs on tasks `a` and `b`.
     fn compared() -> (Comparison, Dataset, Vec<BTreeMap<String, TaskRecord>>) {
         let mut none = recipe();
-        none.views.count = 1;
+        none.views.count = 8;
         none.fit.format = crate::adapter::FitFormat::None;
         let by = |selector| {
             let mut recipe = recipe();

@@ -3,5 +3,7 @@
 //! Pure values: what is known of a task comes in as numbers, and no clock is read.
 
 mod difficulty;
+mod schedule;
 
 pub use difficulty::Difficulty;
+pub use schedule::{Allocation, GainTable, ScheduleConfig, Standing, Turn};

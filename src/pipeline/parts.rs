@@ -9,7 +9,8 @@ use std::time::Instant;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use super::record::PartReplay;
+use super::record::{PartReplay, TaskRecord};
+use super::stages::predict_views;
 use crate::adapter::FitConfig;
 use crate::arc::{Example, Task, Test};
 use crate::candidate::{CellMap, ViewsConfig, collect_candidates, sample_views};
@@ -78,6 +79,19 @@ impl Fitted {
         Self { fit, parts: Vec::new(), held_out: None }
     }
 
+    /// What a record says of a fit, with what it has learnt.
+    pub(super) fn of(record: &TaskRecord, adapter: Adapter) -> Self {
+        let fit = Fit {
+            adapter: Some(adapter),
+            curve: record.curve.0.clone(),
+            steps: record.steps,
+            best_step: record.best_step,
+            stop: record.stop,
+            notes: record.held_out.iter().map(|check| check.note()).collect(),
+        };
+        Self { fit, parts: record.parts.clone(), held_out: record.held_out }
+    }
+
     /// Adds what was learnt after it.
     fn add(&mut self, later: Fit, left_out: Option<usize>, seconds: f64) {
         let behind = self.fit.steps;
@@ -129,7 +143,7 @@ impl Fitting<'_> {
             let least_steps = (self.config.least_steps as f64 * share).ceil() as usize;
             let config = FitConfig { least_steps, ..self.config.clone() };
             let part = Fitting { config: &config, ..*self };
-            part.add(&mut fitted, Some(left_out), limits, began, on_step)?;
+            part.add(&mut fitted, Some(left_out), limits, 0.0, on_step)?;
             if fitted.fit.adapter.is_none() || fitted.fit.stop == StopReason::Interrupted {
                 return Ok(fitted);
             }
@@ -147,7 +161,7 @@ impl Fitting<'_> {
             rest.steps = rest.steps.map(|steps| steps.min(fitted.fit.steps));
             rest.seconds = rest.seconds.zip(self.limits.seconds).map(|(s, all)| s.min(all * share));
         }
-        self.add(&mut fitted, None, rest, began, on_step)?;
+        self.add(&mut fitted, None, rest, began.elapsed().as_secs_f64(), on_step)?;
         if is_sure && matches!(fitted.fit.stop, StopReason::Steps | StopReason::Budget) {
             fitted.fit.stop = StopReason::HeldOut;
         }
@@ -164,21 +178,35 @@ impl Fitting<'_> {
         let mut fitted = Fitted::none(StopReason::NotFitted, None);
         for part in parts {
             let limits = FitLimits { progress: Some(&part.progress), ..self.limits };
-            self.add(&mut fitted, part.left_out, limits, began, on_step)?;
+            self.add(&mut fitted, part.left_out, limits, began.elapsed().as_secs_f64(), on_step)?;
         }
         Ok(fitted)
     }
 
-    /// One more part, and where a demonstration is left out, its prediction.
+    /// Goes on with a fit that has taken so many seconds.
+    pub(super) fn go_on(
+        &self,
+        mut fitted: Fitted,
+        seconds: f64,
+        on_step: &mut dyn FnMut(&FitStep),
+    ) -> Result<Fitted, EngineError> {
+        let all = self.limits.steps.unwrap_or(self.config.steps);
+        let steps = Some(all.saturating_sub(fitted.fit.steps));
+        self.add(&mut fitted, None, FitLimits { steps, ..self.limits }, seconds, on_step)?;
+        Ok(fitted)
+    }
+
+    /// One more part, which begins so many seconds after the first, and where a demonstration is left out, its
+    /// prediction.
     fn add(
         &self,
         fitted: &mut Fitted,
         left_out: Option<usize>,
         limits: FitLimits<'_>,
-        began: Instant,
+        seconds: f64,
         on_step: &mut dyn FnMut(&FitStep),
     ) -> Result<(), EngineError> {
-        let (behind, seconds) = (fitted.fit.steps, began.elapsed().as_secs_f64());
+        let behind = fitted.fit.steps;
         let without = left_out.map(|index| without(self.task, index));
         let Recipe { dataset, lora, seed, .. } = self.recipe;
         let start = fitted.fit.adapter.as_ref().map(|adapter| Start { adapter, steps: behind });
@@ -209,7 +237,7 @@ impl Fitting<'_> {
         let Recipe { views, candidates, vote, seed, .. } = self.recipe;
         let views = ViewsConfig { count: views.count.min(HELD_OUT_VIEWS), ..views.clone() };
         let views = sample_views(&views, task.examples.len(), *seed, &task.id);
-        let maps = self.engine.predict(task, 0, Some(adapter), &views)?;
+        let maps = predict_views(self.engine, task, 0, Some(adapter), &views, &self.recipe.views)?;
         let Example { input, output } = &self.task.examples[demonstration];
         let candidates = collect_candidates(&maps, candidates);
         let metas: Vec<_> = maps.iter().map(CellMap::meta).collect();
@@ -253,7 +281,7 @@ mod tests {
     use crate::arc::{Grid, View};
     use crate::engine::ModelInfo;
     use crate::pipeline::mock::{Mock, recipe, task};
-    use crate::pipeline::{Replay, TaskLimits, TaskRecord, solve_task};
+    use crate::pipeline::{Replay, TaskLimits, solve_task};
 
     static IDLE: AtomicBool = AtomicBool::new(false);
 

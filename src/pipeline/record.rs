@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::{Curve, HeldOut, Part};
 use crate::arc::{Grid, Task};
 use crate::candidate::{Candidate, MapMeta, Uncertainty};
-use crate::effort::Difficulty;
-use crate::engine::{Adapter, Check, StopReason};
+use crate::effort::{Difficulty, Standing};
+use crate::engine::{Adapter, Check, FitStep, StopReason};
 use crate::vote::{Tally, VoteConfig, tally_votes};
 
 /// What became of a task. One line of a run's `records.jsonl`.
@@ -43,6 +43,10 @@ pub struct TaskRecord {
     /// How hard the task looks by this and by the agreement of the views.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub difficulty: Option<Difficulty>,
+    /// Whether a run that gives its time where it is worth most has given this task no more than the first pass, since
+    /// nothing spoke for any answer.
+    #[serde(skip_serializing_if = "is_false", default)]
+    pub abstained: bool,
     /// Views predicted under.
     pub views: usize,
     /// How many views were predicted together, call by call: last bits may depend on it.
@@ -82,6 +86,23 @@ pub struct Seconds {
     pub vote: f64,
     /// All of it.
     pub total: f64,
+}
+
+impl Seconds {
+    /// These and those of a later visit.
+    pub(super) fn plus(self, later: Self) -> Self {
+        Self {
+            baseline: self.baseline + later.baseline,
+            fit: self.fit + later.fit,
+            predict: self.predict + later.predict,
+            vote: self.vote + later.vote,
+            total: self.total + later.total,
+        }
+    }
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// How a record is repeated exactly.
@@ -128,13 +149,36 @@ impl TaskRecord {
         Replay { fitted: self.fitted, parts, chunks: self.chunks.clone() }
     }
 
-    /// The share of the maps that propose the first attempt, the least over the tests; `None` if nothing was predicted.
+    /// The share of the maps that propose the first attempt, the least over the tests; `None` where there are too few.
     pub fn agreement(&self) -> Option<f64> {
+        if self.maps.len() < LEAST_MAPS {
+            return None;
+        }
         let of_test = |(test, attempts): (&TestRecord, &[Grid; 2])| {
             let proposed = test.candidates.iter().find(|candidate| candidate.grid == attempts[0]);
             proposed.map_or(0.0, |c| c.proposed_by.len() as f64 / self.maps.len().max(1) as f64)
         };
         self.tests.iter().zip(&self.attempts).map(of_test).min_by(f64::total_cmp)
+    }
+
+    /// How the task stands, for a schedule; `steps` are the most that a fit may have.
+    pub fn standing(&self, steps: usize) -> Standing {
+        let mut end = 0;
+        let ends = self.parts.iter().map(|part| {
+            end += part.steps;
+            mean_loss(&self.curve.0[..end])
+        });
+        let losses: Vec<f64> = ends.collect();
+        let before = losses.len().checked_sub(2).map(|index| losses[index]);
+        let given_up = self.stop == StopReason::GivenUp;
+        Standing {
+            difficulty: self.difficulty,
+            steps: self.steps,
+            seconds: self.seconds.total,
+            loss: losses.last().copied().unwrap_or(f64::INFINITY),
+            loss_before: before,
+            is_open: self.fitted && self.failed.is_none() && !given_up && self.steps < steps,
+        }
     }
 
     /// The attempts that another vote makes of the same candidates.
@@ -152,6 +196,15 @@ impl TaskRecord {
         let grids = |test: &TestRecord| test.candidates.iter().map(|c| c.grid.clone()).collect();
         self.tests.iter().map(grids).collect()
     }
+}
+
+/// Fewer maps than this agree by themselves.
+const LEAST_MAPS: usize = 4;
+
+/// Mean loss of the last 16 of these steps, or of all.
+fn mean_loss(steps: &[FitStep]) -> f64 {
+    let last = &steps[steps.len().saturating_sub(16)..];
+    last.iter().map(|step| f64::from(step.loss)).sum::<f64>() / last.len().max(1) as f64
 }
 
 /// Attempts for a task that nothing is known about: each test's input as it is, and the first

@@ -74,8 +74,9 @@ fn filters(
 /// What a task may be besides its outcome: key, label, and whether it is.
 type Flag = (&'static str, &'static str, fn(&TaskFacts<'_>) -> bool);
 
-const FLAGS: [Flag; 4] = [
+const FLAGS: [Flag; 5] = [
     ("low", "low confidence", |task| task.is_unsure()),
+    ("abstained", "abstained", |task| task.record.is_some_and(|r| r.abstained)),
     ("failed", "a stage failed", |task| task.record.is_some_and(|r| r.failed.is_some())),
     ("noted", "with a note", |task| task.record.is_some_and(|r| !r.notes.is_empty())),
     ("known", "known from training", |task| task.trained_on),

@@ -8,7 +8,7 @@ use burn::tensor::Device;
 
 use super::{Adapter, Engine, EngineError, Fit, FitLimits, FitPlan, FitStep, ModelInfo};
 use crate::arc::{Task, View};
-use crate::candidate::CellMap;
+use crate::candidate::{CellMap, GivenCells};
 use crate::contamination::TrainingPairs;
 use crate::model::{CheckpointError, GridModel, Weights};
 
@@ -72,6 +72,17 @@ impl Engine for GridEngine {
     ) -> Result<Vec<CellMap>, EngineError> {
         predict::predict(self, task, test, adapter, views)
     }
+
+    fn predict_given(
+        &self,
+        task: &Task,
+        test: usize,
+        adapter: Option<&Adapter>,
+        given: &GivenCells,
+        maps: Vec<CellMap>,
+    ) -> Result<Vec<CellMap>, EngineError> {
+        predict::predict_given(self, task, test, adapter, given, maps)
+    }
 }
 
 #[cfg(all(test, feature = "cpu"))]
@@ -80,6 +91,7 @@ mod tests {
 
     use super::*;
     use crate::arc::{ColorPermutation, Dihedral, Example, Grid, Test};
+    use crate::candidate::sure_cells;
     use crate::dataset::Format;
     use crate::engine::{Start, StopReason};
     use crate::model::{ContextTokens, GridModelConfig, normal};
@@ -284,6 +296,28 @@ mod tests {
         let tight = FitLimits { memory_bytes: 1000, ..limits(2) };
         let error = engine.fit(&task, plan, tight, &mut |_| ()).unwrap_err();
         assert!(matches!(error, EngineError::Memory { .. }), "{error}");
+    }
+
+    #[test]
+    fn given_cells_keep_what_was_said_of_them_and_change_what_is_said_of_the_others() {
+        let (engine, task) = (engine(), recolor_task(3));
+        for format in ["icl", "both"] {
+            let recipe = recipe(&[&format!("fit.format={format}")]);
+            let adapter = fit(&engine, &task, &recipe, limits(2)).adapter;
+            let maps = engine.predict(&task, 0, adapter.as_ref(), &views()).unwrap();
+            let given =
+                (1..100).filter_map(|percent| sure_cells(&maps, f64::from(percent) / 100.0));
+            let given = given.rev().find(|given| (1..12).contains(&given.count())).unwrap();
+            let again =
+                engine.predict_given(&task, 0, adapter.as_ref(), &given, maps.clone()).unwrap();
+            assert_eq!(again.len(), maps.len());
+            for (before, after) in maps.iter().zip(&again) {
+                assert_eq!(before.meta(), after.meta());
+                for (i, color) in given.shown(&before.view).iter().enumerate() {
+                    assert_eq!(color.is_some(), before.log_probs[i] == after.log_probs[i], "{i}");
+                }
+            }
+        }
     }
 
     #[test]
