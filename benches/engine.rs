@@ -96,7 +96,13 @@ fn predict(bencher: Bencher, side: usize) {
 fn fit(bencher: Bencher, side: usize, format: &str) {
     let (task, engine) = (task(side), engine());
     let recipe = recipe("default", &[&format!("fit.format={format}"), "fit.check_every=0"]);
-    let plan = FitPlan { dataset: &recipe.dataset, lora: &recipe.lora, fit: &recipe.fit, seed: 0 };
+    let plan = FitPlan {
+        dataset: &recipe.dataset,
+        lora: &recipe.lora,
+        fit: &recipe.fit,
+        seed: 0,
+        start: None,
+    };
     let interrupted = AtomicBool::new(false);
     let limits = FitLimits {
         seconds: None,

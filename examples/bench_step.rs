@@ -218,7 +218,13 @@ fn time_views(engine: &GridEngine, task: &Task, times: usize) -> Result<Vec<f64>
 }
 
 fn time_steps(engine: &GridEngine, task: &Task, recipe: &Recipe, steps: usize) -> Result<Vec<f64>> {
-    let plan = FitPlan { dataset: &recipe.dataset, lora: &recipe.lora, fit: &recipe.fit, seed: 0 };
+    let plan = FitPlan {
+        dataset: &recipe.dataset,
+        lora: &recipe.lora,
+        fit: &recipe.fit,
+        seed: 0,
+        start: None,
+    };
     let interrupted = AtomicBool::new(false);
     let limits = FitLimits {
         seconds: None,

@@ -26,6 +26,7 @@ pub mod llama;
 pub mod engine;
 pub mod pretrain;
 pub mod evaluate;
+pub mod effort;
 pub mod recipe;
 pub mod pipeline;
 pub mod run;

@@ -106,7 +106,13 @@ fn fit(engine: &GridEngine) -> Fit {
         "lora.rank=4",
     ];
     let recipe = Recipe::resolve("default", &overrides).unwrap();
-    let plan = FitPlan { dataset: &recipe.dataset, lora: &recipe.lora, fit: &recipe.fit, seed: 0 };
+    let plan = FitPlan {
+        dataset: &recipe.dataset,
+        lora: &recipe.lora,
+        fit: &recipe.fit,
+        seed: 0,
+        start: None,
+    };
     let limits = FitLimits {
         seconds: None,
         steps: Some(STEPS),

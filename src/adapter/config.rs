@@ -87,6 +87,11 @@ pub struct FitConfig {
     pub check_every: usize,
     /// The fit ends after this many perfect checks in a row; 0 never ends it early.
     pub patience: usize,
+    /// Share of the fit's steps or time in which one demonstration is left out and must then be predicted; 0: none.
+    pub hold_out: f64,
+    /// The share of these predictions that must be exact for the rest of the fit to be no longer than the first part;
+    /// 0: never.
+    pub hold_out_enough: f64,
     /// The fit ends when the mean loss of its last 16 steps falls below this many nats a cell; 0 never.
     pub converged_loss: f32,
     /// A fit whose budget in seconds has no room for this many steps is given up after the first few; 0 never.

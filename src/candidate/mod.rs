@@ -5,6 +5,7 @@ mod collect;
 mod majority;
 mod n_best;
 mod prepared;
+mod refine;
 mod score;
 mod stopping;
 #[cfg(test)]
@@ -16,6 +17,7 @@ pub use cell_map::{CellMap, IMPOSSIBLE, MapMeta, N_CLASSES, PAD_CLASS};
 pub use collect::{Candidate, CandidateConfig, VoteGroup, collect_candidates, vote_groups};
 pub use majority::{column_majority, row_majority};
 pub use n_best::NBestConfig;
+pub use refine::{GivenCells, sure_cells};
 pub use score::score_grids;
 pub use stopping::ViewStop;
 pub use uncertainty::{Uncertainty, uncertainty};

@@ -14,7 +14,7 @@ use clap::value_parser;
 use serde_json::{Value, json};
 
 use super::input::Tasks;
-use super::settings::{DEFAULT_MEMORY, MachineArgs, RecipeArgs, cores};
+use super::settings::{DEFAULT_MEMORY, MachineArgs, RecipeArgs, cores, default_jobs};
 use super::values::{bytes, duration, show_seconds};
 use super::{Global, Outcome, interrupt, terminal};
 use crate::arc::{Dataset, write_atomically};
@@ -30,6 +30,7 @@ A comparison is a TOML file of variants of a recipe; these are embedded:
   ablation-paper     the ablations of Akyürek et al. 2024: transforms, leave-one-out, loss, rank, vote, ...
   ablation-scaling   accuracy against seconds a task
   ablation-stopping  what ending early saves, and what it costs
+  ablation-scheduler the same time shared out evenly, and given where it is worth most
   selectors          every rule of the vote on the same candidates
 
   recipe = \"default\"              what all variants start from
@@ -37,6 +38,7 @@ A comparison is a TOML file of variants of a recipe; these are embedded:
   [[variants]]
   name = \"rank 4\"
   seconds = 30                    or steps = 100: a limit of its own, in place of --budget or --steps
+  scheduled = true                the seconds are a mean: the recipe's [schedule] gives the time of all tasks
   set = { lora.rank = 4 }         keys of the recipe that differ
 
 Variants that differ in the vote alone share one run. Each run is a run directory under OUT/runs; the same command
@@ -107,16 +109,17 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
             break;
         }
         let directory = out.join("runs").join(&work.name);
-        let limits =
-            Limits { budget_seconds: work.seconds, steps: work.steps, memory_bytes: args.memory };
+        let jobs = args.jobs(&model.device).min(dataset.tasks.len()).max(1);
+        let limits = limits(work, dataset.tasks.len(), jobs, args.memory);
         let identity = Identity::new(&work.recipe, &dataset, model.clone(), limits);
-        if is_finished(&directory, &identity)? {
+        // A scheduled run may have a record of each task and some time left.
+        if is_finished(&directory, &identity)? && !work.scheduled {
             continue;
         }
         let readers: Vec<&str> =
             work.variants.iter().map(|&v| comparison.variants[v].name.as_str()).collect();
         eprintln!("\nrun {} of {}: {}", i + 1, works.len(), readers.join("; "));
-        let result = args.solve(work, &directory, &out, global)?;
+        let result = args.solve(work, &limits, jobs, &directory, &out, global)?;
         let peak = result["peak_memory_bytes"].as_u64();
         let known = peaks.get(&work.name).copied();
         if let Some(peak) = peak.max(known) {
@@ -176,6 +179,11 @@ impl Args {
         Ok(comparison)
     }
 
+    /// Tasks that a run works on at the same time.
+    fn jobs(&self, device: &str) -> usize {
+        default_jobs(self.jobs, device)
+    }
+
     fn dataset(&self) -> anyhow::Result<Dataset> {
         // Every run reads them again.
         ensure!(
@@ -192,6 +200,8 @@ impl Args {
     fn solve(
         &self,
         work: &Work,
+        limits: &Limits,
+        jobs: usize,
         directory: &Path,
         out: &Path,
         global: &Global,
@@ -210,18 +220,30 @@ impl Args {
         option("--tasks", (!self.tasks.is_empty()).then(|| self.tasks.join(",")));
         option("--limit", self.limit.map(|n| n.to_string()));
         option("--steps", work.steps.map(|n| n.to_string()));
-        option("--budget", work.seconds.map(|s| format!("{s}s")));
+        option("--budget", limits.budget_seconds.map(|s| format!("{s}s")));
+        option("--total-time", limits.total_seconds.map(|s| format!("{s}s")));
         option("--memory", Some(self.memory.to_string()));
         option("--model", Some(self.machine.model.clone()));
         option("--device", Some(self.machine.device.clone()));
         option("--threads", self.machine.threads.map(|n| n.to_string()));
-        option("--jobs", self.jobs.map(|n| n.to_string()));
+        option("--jobs", Some(jobs.to_string()));
         command.args((0..global.verbose).map(|_| "-v"));
         let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
         match serde_json::from_slice(&output.stdout) {
             Ok(result) => Ok(result),
             Err(_) => bail!("the run in {} failed ({})", directory.display(), output.status),
         }
+    }
+}
+
+/// What limits a run of so many tasks, `jobs` at a time.
+fn limits(work: &Work, tasks: usize, jobs: usize, memory_bytes: u64) -> Limits {
+    let all = |mean: f64| mean * tasks as f64 / jobs as f64;
+    Limits {
+        budget_seconds: work.seconds.filter(|_| !work.scheduled),
+        total_seconds: work.seconds.filter(|_| work.scheduled).map(all),
+        steps: work.steps,
+        memory_bytes,
     }
 }
 

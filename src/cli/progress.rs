@@ -16,15 +16,13 @@ use crate::run::Progress;
 pub(super) struct Board {
     began: Instant,
     total: usize,
-    done: usize,
+    /// Whether each finished task is solved, if its answer is known, and whether a stage failed. A task may be finished
+    /// more than once.
+    finished: BTreeMap<String, (Option<bool>, bool)>,
     /// Tasks that were done before this process began.
     resumed: usize,
     /// Columns of the longest id.
     id_width: usize,
-    /// Tasks solved, among those whose answers are known.
-    solved: usize,
-    known: usize,
-    failed: usize,
     bars: Option<Bars>,
 }
 
@@ -48,18 +46,15 @@ impl Board {
         let mut board = Self {
             began: Instant::now(),
             total,
-            done: 0,
+            finished: BTreeMap::new(),
             resumed: 0,
             id_width: dataset.tasks.iter().map(|t| t.id.chars().count()).max().unwrap_or(0).min(32),
-            solved: 0,
-            known: 0,
-            failed: 0,
             bars,
         };
         for record in records {
             board.count(dataset, record);
         }
-        board.resumed = board.done;
+        board.resumed = board.finished.len();
         if board.resumed > 0 {
             board.say(&format!("going on after {} of {total} tasks", board.resumed));
         }
@@ -100,19 +95,16 @@ impl Board {
 
     /// Counts a finished task, and says whether it is solved.
     fn count(&mut self, dataset: &Dataset, record: &TaskRecord) -> Option<bool> {
-        self.done += 1;
-        self.failed += usize::from(record.failed.is_some());
         let solved = dataset
             .get(&record.task)
             .and_then(|task| TaskScore::of(task, Some(&attempts(record)), None).solved());
-        self.known += usize::from(solved.is_some());
-        self.solved += usize::from(solved == Some(true));
+        self.finished.insert(record.task.clone(), (solved, record.failed.is_some()));
         solved
     }
 
     /// The line that a finished task leaves.
     fn task_line(&self, record: &TaskRecord, solved: Option<bool>) -> String {
-        let (done, total, id_width) = (self.done, self.total, self.id_width);
+        let (done, total, id_width) = (self.finished.len(), self.total, self.id_width);
         let width = total.to_string().len();
         let verdict = match (solved, &record.failed) {
             (Some(true), _) => "solved",
@@ -128,6 +120,9 @@ impl Board {
         }
         if let Some(step) = record.curve.0.last() {
             line += &format!("  loss {:.4}", step.loss);
+        }
+        if record.abstained {
+            line += "  abstained";
         }
         for note in record.failed.iter().chain(&record.notes) {
             line += &format!("  ({note})");
@@ -145,23 +140,28 @@ impl Board {
 
     fn update(&self) {
         let Some(bars) = &self.bars else { return };
-        let remaining = self.total - self.done;
+        let done = self.finished.len();
+        let remaining = self.total - done;
+        let count = |is: fn(&(Option<bool>, bool)) -> bool| {
+            self.finished.values().filter(|finished| is(finished)).count()
+        };
         let mut message = String::new();
-        if self.known > 0 {
-            message += &format!("{} of {} solved, ", self.solved, self.known);
+        if count(|(solved, _)| solved.is_some()) > 0 {
+            let (solved, known) = (count(|f| f.0 == Some(true)), count(|f| f.0.is_some()));
+            message += &format!("{solved} of {known} solved, ");
         }
-        if self.failed > 0 {
-            message += &format!("{} failed, ", self.failed);
+        if count(|f| f.1) > 0 {
+            message += &format!("{} failed, ", count(|f| f.1));
         }
         message += &format!("{remaining} remaining");
-        let fresh = self.done - self.resumed;
+        let fresh = done - self.resumed;
         if fresh > 0 && remaining > 0 {
             let each = self.began.elapsed().as_secs_f64() / fresh as f64;
             message += &format!(", about {} left", show_seconds(each * remaining as f64));
         }
         bars.total.set_message(message);
         bars.total.set_length(self.total as u64);
-        bars.total.set_position(self.done as u64);
+        bars.total.set_position(done as u64);
     }
 }
 

@@ -79,3 +79,9 @@ impl MachineArgs {
 pub(super) fn cores() -> usize {
     available_parallelism().map_or(1, usize::from)
 }
+
+/// Tasks to work on at the same time: as asked for, or one for each core, and one on a GPU.
+pub(super) fn default_jobs(wanted: Option<u32>, device: &str) -> usize {
+    let usual = if device.starts_with("cpu") { cores() } else { 1 };
+    wanted.map_or(usual, |n| n as usize)
+}

@@ -10,7 +10,7 @@ use clap::value_parser;
 
 use super::input::Tasks;
 use super::progress::Board;
-use super::settings::{DEFAULT_MEMORY, MachineArgs, RecipeArgs, cores};
+use super::settings::{DEFAULT_MEMORY, MachineArgs, RecipeArgs, default_jobs};
 use super::summary::{Ended, Summary};
 use super::values::{bytes, duration};
 use super::{Global, Outcome, interrupt, terminal};
@@ -35,6 +35,7 @@ Examples:
   arc-ttt solve arc-agi-1/evaluation-dev --limit 20 --budget 30s
   arc-ttt solve tasks/ --recipe paper --steps 100 --out runs/mine
   arc-ttt solve arc-agi_test_challenges.json --deadline 11.5h
+  arc-ttt solve arc-agi-1/evaluation-dev --total-time 30m --set fit.hold_out=0.3
   arc-ttt solve arc-agi-2/evaluation --shard 1/4         then: arc-ttt merge OUT RUN..
   arc-ttt solve --replay runs/mine --out runs/again      the same steps and views, without a clock")]
 pub struct Args {
@@ -58,7 +59,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Do exactly the steps and views that an earlier run did, with its recipe and tasks.
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["steps", "budget", "shard", "limit"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["steps", "budget", "total_time", "shard", "limit"])]
     replay: Option<PathBuf>,
     #[command(flatten)]
     recipe: RecipeArgs,
@@ -84,9 +85,13 @@ struct LimitArgs {
     /// Wall time for each task, such as 30s or 2m.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     budget: Option<Duration>,
-    /// Wall time for the whole run, such as 2h; it ends on time with a valid submission.
+    /// Wall time for the whole run, such as 2h, shared out evenly; it ends on time with a valid submission.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     deadline: Option<Duration>,
+    /// Wall time for the whole run, given to the tasks where it is expected to raise the score most (the recipe's
+    /// [schedule]). Gone on with, the run has what is left of it.
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "budget")]
+    total_time: Option<Duration>,
     /// Memory that each task may use.
     #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = DEFAULT_MEMORY)]
     memory: u64,
@@ -102,8 +107,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
     let identity = args.identity(&recipe, &whole, engine.info(), earlier.as_ref())?;
     let dataset = own_part(whole, &identity);
     let path = args.out.clone().unwrap_or_else(|| default_path(&identity));
-    let on_cpu = engine.info().device.starts_with("cpu");
-    let jobs = args.jobs.map_or(if on_cpu { cores() } else { 1 }, |n| n as usize);
+    let jobs = default_jobs(args.jobs, &engine.info().device);
     let plan = Plan {
         engine,
         recipe: Arc::new(recipe),
@@ -251,6 +255,7 @@ impl Args {
     ) -> anyhow::Result<Identity> {
         let mut limits = Limits {
             budget_seconds: self.limits.budget.map(|time| time.as_secs_f64()),
+            total_seconds: self.limits.total_time.map(|time| time.as_secs_f64()),
             steps: self.limits.steps,
             memory_bytes: self.limits.memory,
         };

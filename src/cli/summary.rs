@@ -22,6 +22,8 @@ pub(super) struct Summary {
     failures: Vec<(String, String)>,
     /// Tasks without a record.
     unreached: usize,
+    /// Tasks that got no more than the first pass of the schedule.
+    abstained: usize,
     interrupted: bool,
     /// Tasks of which the model was trained on a pair, if it says.
     trained_on: Option<Vec<String>>,
@@ -69,6 +71,7 @@ impl Summary {
             seconds: ended.seconds,
             failures: inside.chain(unreadable).collect(),
             unreached: ended.unreached,
+            abstained: records.values().filter(|record| record.abstained).count(),
             interrupted: ended.interrupted,
             trained_on: ended.trained_on.clone(),
         }
@@ -102,6 +105,9 @@ impl Summary {
         }
         if self.unreached > 0 {
             line += &format!(", {} not reached", self.unreached);
+        }
+        if self.abstained > 0 {
+            line += &format!(", {} abstained from", self.abstained);
         }
         line += &format!(", {}", show_seconds(self.seconds));
         if let Some(ids) = self.trained_on.as_ref().filter(|ids| !ids.is_empty()) {
@@ -137,6 +143,7 @@ impl Summary {
             "failed": self.failures.len(),
             "failures": failures,
             "unreached": self.unreached,
+            "abstained": self.abstained,
             "interrupted": self.interrupted,
             "trained_on": self.trained_on,
             "submission": submission,

@@ -10,4 +10,4 @@ mod text;
 
 pub use efficiency::Efficiency;
 pub use plan::{COMPARISONS, CompareError, Comparison, Variant, Work};
-pub use table::{Row, Table, VersusBaseline};
+pub use table::{Bin, Row, Table, VersusBaseline};

@@ -9,11 +9,12 @@ use crate::recipe::{Recipe, RecipeError};
 use crate::vote::VoteConfig;
 
 /// The embedded comparisons, by name.
-pub const COMPARISONS: [(&str, &str); 5] = [
+pub const COMPARISONS: [(&str, &str); 6] = [
     ("formats", include_str!("../../data/recipes/compare-formats.toml")),
     ("ablation-paper", include_str!("../../data/recipes/ablation-paper.toml")),
     ("ablation-scaling", include_str!("../../data/recipes/ablation-scaling.toml")),
     ("ablation-stopping", include_str!("../../data/recipes/ablation-stopping.toml")),
+    ("ablation-scheduler", include_str!("../../data/recipes/ablation-scheduler.toml")),
     ("selectors", include_str!("../../data/recipes/compare-selectors.toml")),
 ];
 
@@ -84,6 +85,8 @@ struct WrittenVariant {
     steps: Option<usize>,
     seconds: Option<f64>,
     #[serde(default)]
+    scheduled: bool,
+    #[serde(default)]
     set: toml::Table,
 }
 
@@ -98,6 +101,8 @@ pub struct Variant {
     pub steps: Option<usize>,
     /// Wall seconds for each task.
     pub seconds: Option<f64>,
+    /// Whether these are a mean, and the schedule gives the time of all tasks where it is worth most.
+    pub scheduled: bool,
 }
 
 /// The variants in order, each with everything resolved.
@@ -122,6 +127,8 @@ pub struct Work {
     pub steps: Option<usize>,
     /// Wall seconds for each task.
     pub seconds: Option<f64>,
+    /// Whether these are a mean ([`Variant::scheduled`]).
+    pub scheduled: bool,
     /// The variants that read it, by index.
     pub variants: Vec<usize>,
 }
@@ -164,7 +171,7 @@ impl Comparison {
         let base = recipe.or(base.as_deref()).unwrap_or("default");
         let mut variants: Vec<Variant> = Vec::with_capacity(written.variants.len());
         for variant in written.variants {
-            let WrittenVariant { name, steps, seconds, set } = variant;
+            let WrittenVariant { name, steps, seconds, scheduled, set } = variant;
             if variants.iter().any(|other| other.name == name) {
                 return Err(malformed(format!("two variants are called `{name}`; rename one")));
             }
@@ -177,7 +184,7 @@ impl Comparison {
                 let (origin, variant) = (source.to_owned(), name.clone());
                 CompareError::Recipe { origin, variant, source: Box::new(source_error) }
             })?;
-            variants.push(Variant { name, recipe, steps, seconds });
+            variants.push(Variant { name, recipe, steps, seconds, scheduled });
         }
         let baseline = match &written.baseline {
             None if variants.is_empty() => return Err(malformed("it has no [[variants]]".into())),
@@ -205,17 +212,18 @@ impl Comparison {
     pub fn works(&self) -> Vec<Work> {
         let mut works: Vec<Work> = Vec::new();
         for (i, variant) in self.variants.iter().enumerate() {
-            let Variant { name, recipe, steps, seconds } = variant.clone();
+            let Variant { name, recipe, steps, seconds, scheduled } = variant.clone();
             let recipe = Recipe { vote: VoteConfig::default(), ..recipe };
             let same = |work: &&mut Work| {
-                let limits = (work.steps, work.seconds) == (steps, seconds);
-                limits && work.recipe.fingerprint() == recipe.fingerprint()
+                let limits = (work.steps, work.seconds, work.scheduled);
+                limits == (steps, seconds, scheduled)
+                    && work.recipe.fingerprint() == recipe.fingerprint()
             };
             match works.iter_mut().find(same) {
                 Some(work) => work.variants.push(i),
                 None => {
-                    let name = directory_name(&name, &recipe, (steps, seconds));
-                    works.push(Work { name, recipe, steps, seconds, variants: vec![i] });
+                    let name = directory_name(&name, &recipe, (steps, seconds, scheduled));
+                    works.push(Work { name, recipe, steps, seconds, scheduled, variants: vec![i] });
                 }
             }
         }
@@ -241,7 +249,11 @@ fn find(variants: &[Variant], name: &str, origin: &str) -> Result<usize, Compare
 }
 
 /// The first variant's name in plain letters, and a fingerprint of what makes the run.
-fn directory_name(name: &str, recipe: &Recipe, limits: (Option<usize>, Option<f64>)) -> String {
+fn directory_name(
+    name: &str,
+    recipe: &Recipe,
+    limits: (Option<usize>, Option<f64>, bool),
+) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let words: String = name.chars().map(plain).collect();
     let words: Vec<&str> = words.split('-').filter(|word| !word.is_empty()).collect();
@@ -316,6 +328,11 @@ mod tests {
         let mut longer = comparison;
         longer.variants[0].seconds = Some(3.0);
         assert_eq!(longer.works().len(), 3, "other limits are other work");
+        longer.variants[1].seconds = Some(3.0);
+        assert_eq!(longer.works().len(), 2);
+        longer.variants[1].scheduled = true;
+        let works = longer.works();
+        assert!(works.len() == 3 && works[0].name != works[1].name);
     }
 
     #[test]

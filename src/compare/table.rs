@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{Comparison, Efficiency, Variant};
 use crate::arc::{Attempts, Dataset, Grid, Submission};
+use crate::effort::Difficulty;
 use crate::evaluate::{Candidates, Score, TaskScore, bootstrap_interval, mcnemar, score_tasks};
 use crate::pipeline::TaskRecord;
 
@@ -39,10 +40,21 @@ pub struct Row {
     pub peak_memory_bytes: Option<u64>,
     /// What share of the spending led to the answers.
     pub efficiency: Efficiency,
+    /// The tasks whose answers are known, by how hard the baseline's run took them to be: the same tasks in every row.
+    pub by_difficulty: BTreeMap<Difficulty, Bin>,
     /// Against the baseline, on the tasks whose answers are known; `None` for the baseline itself.
     pub versus_baseline: Option<VersusBaseline>,
     /// By task, the share of its tests that are right.
     pub tasks: BTreeMap<String, Option<f64>>,
+}
+
+/// Tasks that have something in common.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Bin {
+    /// How many of them are solved.
+    pub solved: usize,
+    /// How many there are.
+    pub of: usize,
 }
 
 /// A variant against the baseline, task by task.
@@ -90,6 +102,7 @@ impl Table {
                 seconds: mean(|record| record.seconds.total),
                 steps: mean(|record| record.steps as f64),
                 peak_memory_bytes,
+                by_difficulty: by_difficulty(&scored[i], run(comparison.baseline).0),
                 efficiency: Efficiency::of(pairs, &variant.recipe.vote),
                 versus_baseline: other.and_then(|other| VersusBaseline::of(&scored[i], other)),
                 tasks: scored[i].iter().map(|t| (t.id.clone(), t.fractional())).collect(),
@@ -121,6 +134,23 @@ impl VersusBaseline {
     }
 }
 
+/// Counts scores into the difficulties that some records state.
+fn by_difficulty(
+    scores: &[TaskScore],
+    records: &BTreeMap<String, TaskRecord>,
+) -> BTreeMap<Difficulty, Bin> {
+    let mut bins = BTreeMap::new();
+    for score in scores {
+        let difficulty = records.get(&score.id).and_then(|record| record.difficulty);
+        if let (Some(solved), Some(difficulty)) = (score.solved(), difficulty) {
+            let bin: &mut Bin = bins.entry(difficulty).or_default();
+            bin.of += 1;
+            bin.solved += usize::from(solved);
+        }
+    }
+    bins
+}
+
 /// Scores what the variant's vote makes of the records.
 fn score_by(
     variant: &Variant,
@@ -146,13 +176,13 @@ mod tests {
     use crate::vote::Selector;
 
     fn variant(name: &str, recipe: Recipe) -> Variant {
-        Variant { name: name.into(), recipe, steps: None, seconds: None }
+        Variant { name: name.into(), recipe, steps: None, seconds: None, scheduled: false }
     }
 
     /// Three variants, of which the last two share a run, and the records of the two runs on tasks `a` and `b`.
     fn compared() -> (Comparison, Dataset, Vec<BTreeMap<String, TaskRecord>>) {
         let mut none = recipe();
-        none.views.count = 1;
+        none.views.count = 8;
         none.fit.format = crate::adapter::FitFormat::None;
         let by = |selector| {
             let mut recipe = recipe();
@@ -193,6 +223,12 @@ mod tests {
         assert_eq!(versus.p, mcnemar(versus.gained, 0));
         assert_eq!(table.rows[1].tasks, [("a".into(), Some(1.0)), ("b".into(), Some(0.0))].into());
         assert_eq!((table.rows[0].steps, table.rows[1].steps), (0.0, 3.0));
+        // By what the baseline's run takes them to be, whatever the row.
+        let count = |row: &Row| row.by_difficulty.values().map(|bin| bin.of).sum::<usize>();
+        let of_a = records[0]["a"].difficulty.unwrap();
+        for (row, solved) in table.rows.iter().zip(&solved) {
+            assert_eq!((row.by_difficulty[&of_a].solved, count(row)), (*solved, 2));
+        }
 
         // The vote that `solve` would have made with the variant's own recipe.
         let own = &comparison.variants[2].recipe.vote;

@@ -1,14 +1,16 @@
 //! A table as text: aligned for the terminal, Markdown, CSV.
 
-use super::{Row, Table};
+use super::{Bin, Row, Table};
+use crate::effort::Difficulty;
 
-const COLUMNS: [&str; 11] = [
+const COLUMNS: [&str; 12] = [
     "variant",
     "solved",
     "fractional",
     "95 %",
     "pass@1",
     "oracle",
+    "easy medium hard hopeless",
     "s/task",
     "steps",
     "MiB",
@@ -48,7 +50,8 @@ impl Table {
     pub fn to_csv(&self) -> String {
         let mut text = String::from(
             "variant,step_limit,budget_seconds,tasks,known_tasks,missing,solved,strict,fractional,\
-             fractional_low,fractional_high,pass_at_1_strict,oracle_strict,seconds,steps,peak_memory_bytes,\
+             fractional_low,fractional_high,pass_at_1_strict,oracle_strict,easy_solved,easy_tasks,medium_solved,\
+             medium_tasks,hard_solved,hard_tasks,hopeless_solved,hopeless_tasks,seconds,steps,peak_memory_bytes,\
              outcome_efficiency,outcome_efficiency_of_solved,process_efficiency,gained,lost,mcnemar_p,difference,difference_low,difference_high\n",
         );
         for row in &self.rows {
@@ -57,7 +60,7 @@ impl Table {
             let difference = versus.and_then(|v| v.interval);
             let number = |value: Option<f64>| value.map_or(String::new(), |v| v.to_string());
             let count = |value: Option<usize>| value.map_or(String::new(), |v| v.to_string());
-            let fields = [
+            let mut fields = vec![
                 quoted(&row.variant),
                 count(row.step_limit),
                 number(row.budget_seconds),
@@ -71,6 +74,10 @@ impl Table {
                 number(interval.map(|i| i[1])),
                 number(score.pass_at_1.strict),
                 number(score.oracle.and_then(|o| o.strict)),
+            ];
+            let bins = bins(row);
+            fields.extend(bins.iter().flat_map(|bin| [bin.solved, bin.of]).map(|n| n.to_string()));
+            fields.extend([
                 row.seconds.to_string(),
                 row.steps.to_string(),
                 row.peak_memory_bytes.map_or(String::new(), |bytes| bytes.to_string()),
@@ -83,7 +90,7 @@ impl Table {
                 number(versus.map(|v| v.difference)),
                 number(difference.map(|i| i[0])),
                 number(difference.map(|i| i[1])),
-            ];
+            ]);
             text += &fields.join(",");
             text.push('\n');
         }
@@ -98,6 +105,12 @@ impl Table {
         heads.extend([format!("against {against}"), "p".to_owned()]);
         std::iter::once(heads).chain(self.rows.iter().map(cells)).collect()
     }
+}
+
+/// What a row says of each difficulty.
+fn bins(row: &Row) -> [Bin; 4] {
+    Difficulty::ALL
+        .map(|difficulty| row.by_difficulty.get(&difficulty).copied().unwrap_or_default())
 }
 
 fn cells(row: &Row) -> Vec<String> {
@@ -123,6 +136,7 @@ fn cells(row: &Row) -> Vec<String> {
         interval,
         percent(score.pass_at_1.strict),
         percent(score.oracle.and_then(|oracle| oracle.strict)),
+        bins(row).map(|bin| format!("{}/{}", bin.solved, bin.of)).join(" "),
         format!("{:.1}", row.seconds),
         format!("{:.0}", row.steps),
         memory,

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter::{FitConfig, LoraConfig};
 use crate::arc::{Task, View};
-use crate::candidate::CellMap;
+use crate::candidate::{CellMap, GivenCells};
 use crate::contamination::TrainingPairs;
 use crate::dataset::{DatasetConfig, Format};
 pub use crate::model::HostTensor;
@@ -178,6 +178,18 @@ pub struct FitPlan<'a> {
     pub fit: &'a FitConfig,
     /// Root of all random streams.
     pub seed: u64,
+    /// Where the fit begins, if not with a fresh adapter.
+    pub start: Option<Start<'a>>,
+}
+
+/// An earlier fit of the same recipe that a fit goes on from. Its weights are taken over; the optimizer and the
+/// learning rate's schedule begin anew (warm restarts, Loshchilov and Hutter 2016, arXiv 1608.03983).
+#[derive(Debug, Clone, Copy)]
+pub struct Start<'a> {
+    /// What it has learnt.
+    pub adapter: &'a Adapter,
+    /// Steps behind it: the episodes are drawn as for the ones that follow.
+    pub steps: usize,
 }
 
 /// A model family, loaded.
@@ -190,10 +202,11 @@ pub trait Engine: Send + Sync {
         None
     }
 
-    /// Fits a fresh adapter to the demonstrations of `task`. The base model is not changed.
+    /// Fits an adapter to the demonstrations of `task`, a fresh one or `plan.start`. The base model is not changed.
     ///
     /// # Errors
-    /// [`EngineError`] if the task is too large, the loss diverges or the device fails.
+    /// [`EngineError`] if the task is too large, the start is another model's or another shape's, the loss diverges
+    /// or the device fails.
     fn fit(
         &self,
         task: &Task,
@@ -217,4 +230,21 @@ pub trait Engine: Send + Sync {
         adapter: Option<&Adapter>,
         views: &[View],
     ) -> Result<Vec<CellMap>, EngineError>;
+
+    /// Predicts test `test` again, under the views of `maps`, with some cells given. A map keeps what it says of these,
+    /// and gets what is said of the others given these: together the probability of whole outputs. A family that
+    /// cannot be given cells returns the maps as they are.
+    ///
+    /// # Errors
+    /// As [`Engine::predict`].
+    fn predict_given(
+        &self,
+        _task: &Task,
+        _test: usize,
+        _adapter: Option<&Adapter>,
+        _given: &GivenCells,
+        maps: Vec<CellMap>,
+    ) -> Result<Vec<CellMap>, EngineError> {
+        Ok(maps)
+    }
 }

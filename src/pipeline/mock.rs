@@ -27,6 +27,8 @@ pub(crate) struct Mock {
     pub step: Duration,
     /// How long a view of a test takes.
     pub view: Duration,
+    /// Whether the views of a call say different things, none of which is the input.
+    pub scattered: bool,
 }
 
 /// A task with the given id, whose three tests are told apart by their sizes.
@@ -78,6 +80,11 @@ impl Engine for Mock {
         let began = Instant::now();
         let mut hash = Sha256::new();
         hash.update(plan.seed.to_le_bytes());
+        hash.update(task.examples.len().to_le_bytes());
+        if let Some(start) = plan.start {
+            hash.update(start.adapter.tensors["number"].values[0].to_le_bytes());
+            hash.update(start.steps.to_le_bytes());
+        }
         let mut curve: Vec<FitStep> = Vec::new();
         let stop = loop {
             let step = curve.len();
@@ -123,11 +130,13 @@ impl Engine for Mock {
         assert!(!task.id.contains("panic-predict"), "told to panic");
         assert!(adapter.is_none() || !task.id.contains("panic-adapted"), "told to panic");
         let number = adapter.map_or(0, |a| a.tensors["number"].values[0] as u8);
-        let maps = views.iter().map(|view| {
+        let maps = views.iter().enumerate().map(|(i, view)| {
             sleep(self.view);
             // A view in four says something else, so that there is something to vote on.
             let odd = u8::from(view.dihedral.index() % 4 == 3);
-            map(&task.tests[test].input, view, number.wrapping_add(odd))
+            let number = number.wrapping_add(odd);
+            let number = if self.scattered { 1 + i as u8 % 9 } else { number };
+            map(&task.tests[test].input, view, number)
         });
         Ok(maps.collect())
     }

@@ -8,18 +8,22 @@ mod curve;
 mod guard;
 #[cfg(test)]
 pub(crate) mod mock;
+mod parts;
 mod record;
 mod stages;
 
 use std::sync::atomic::AtomicBool;
 
 pub use curve::Curve;
-pub use record::{Replay, Seconds, Solved, TaskRecord, TestRecord, fallback_attempts};
+pub use parts::{HeldOut, Part};
+pub use record::{PartReplay, Replay, Seconds, Solved, TaskRecord, TestRecord, fallback_attempts};
 
 use crate::arc::{Grid, Task};
+use crate::candidate::CellMap;
 use crate::engine::{Adapter, Engine, Fit, FitStep, StopReason};
 use crate::recipe::Recipe;
-use stages::{Solving, no_fit};
+use parts::Fitted;
+use stages::Solving;
 
 /// Views predicted in one call, where time allows.
 pub const VIEWS_AT_ONCE: usize = 8;
@@ -88,13 +92,68 @@ pub fn solve_task(
     let mut solving = Solving::begin(engine, task, recipe, limits);
     let baseline = solving.baseline(on_event);
     solving.check_interrupt()?;
-    let fit = solving.fit(&mut |step| on_event(Event::Step(*step)));
+    let fit = solving.fit(None, &mut |step| on_event(Event::Step(*step)));
     solving.check_interrupt()?;
-    let failed = no_fit(StopReason::NotFitted, Some("the base model answers without a fit"));
-    let fit = solving.keep(fit).unwrap_or(failed);
-    let predicted = solving.predict(&baseline, fit.adapter.as_ref(), on_event)?;
+    let failed = Fitted::none(StopReason::NotFitted, Some("the base model answers without a fit"));
+    let fitted = solving.keep(fit).unwrap_or(failed);
+    let predicted = solving.predict(&baseline, fitted.fit.adapter.as_ref(), on_event)?;
     let tests = solving.choose(&predicted);
-    Ok(solving.finish(&baseline, fit, &predicted, tests))
+    Ok(solving.finish(proposals(&baseline), fitted, &predicted, tests))
+}
+
+/// Spends more time on a task: its fit goes on from where `earlier` left it, and the tests are predicted anew.
+///
+/// `adapter` is what was learnt so far; without it, it is first learnt again, exactly and without a clock. If the fit
+/// cannot go on, the earlier record stands, with the time that was spent. The record of the result says of all visits
+/// together what [`solve_task`] says of one, and is repeated as one.
+///
+/// # Errors
+/// [`Interrupted`] as [`solve_task`]; the earlier record stands then.
+pub fn continue_task(
+    engine: &dyn Engine,
+    task: &Task,
+    recipe: &Recipe,
+    limits: TaskLimits<'_>,
+    earlier: &TaskRecord,
+    adapter: Option<Adapter>,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<Solved, Interrupted> {
+    let task = &task.without_answers();
+    let _span = tracing::info_span!("continue", task = %task.id).entered();
+    let adapter = adapter.or_else(|| {
+        let replay = Some(&earlier.replay());
+        let mut again = Solving::begin(engine, task, recipe, TaskLimits { replay, ..limits });
+        again.fit(None, &mut |_| {}).ok()?.fit.adapter
+    });
+    let mut solving = Solving::begin(engine, task, recipe, limits);
+    solving.check_interrupt()?;
+    solving.expect_as(earlier);
+    let fitted = adapter.map(|adapter| {
+        let so_far = (Fitted::of(earlier, adapter), earlier.seconds.fit);
+        solving.fit(Some(so_far), &mut |step| on_event(Event::Step(*step)))
+    });
+    solving.check_interrupt()?;
+    let fitted = match fitted {
+        Some(Ok(fitted)) if fitted.fit.adapter.is_some() => fitted,
+        stuck => {
+            let mut record = earlier.clone();
+            record.seconds.total += solving.elapsed();
+            let reason = stuck.and_then(Result::err).unwrap_or("no time for more steps".to_owned());
+            record.stop = StopReason::GivenUp;
+            record.notes.push(format!("the fit could not go on: {reason}"));
+            return Ok(Solved { record, adapter: None });
+        }
+    };
+    let predicted = solving.predict(&[], fitted.fit.adapter.as_ref(), on_event)?;
+    let tests = solving.choose(&predicted);
+    let mut solved = solving.finish(earlier.baseline.clone(), fitted, &predicted, tests);
+    solved.record.seconds = earlier.seconds.plus(solved.record.seconds);
+    Ok(solved)
+}
+
+/// What maps propose.
+fn proposals(maps: &[CellMap]) -> Vec<Grid> {
+    maps.iter().map(CellMap::proposal).collect()
 }
 
 /// Fits a task's adapter and does nothing else. An interrupt ends the fit, and what was learnt is kept.
@@ -109,7 +168,8 @@ pub fn fit_task(
     on_step: &mut dyn FnMut(&FitStep),
 ) -> Result<Fit, StageFailed> {
     let task = &task.without_answers();
-    Solving::begin(engine, task, recipe, limits).fit(on_step).map_err(StageFailed)
+    let fitted = Solving::begin(engine, task, recipe, limits).fit(None, on_step);
+    Ok(fitted.map_err(StageFailed)?.fit)
 }
 
 /// Predicts a task's tests with an adapter that was fitted before, or with the base model alone.
@@ -129,9 +189,9 @@ pub fn predict_task(
     let baseline = solving.baseline(on_event);
     let predicted = solving.predict(&baseline, adapter, on_event)?;
     let tests = solving.choose(&predicted);
-    let mut fit = no_fit(StopReason::NotFitted, None);
-    fit.adapter = adapter.cloned();
-    Ok(solving.finish(&baseline, fit, &predicted, tests))
+    let mut fitted = Fitted::none(StopReason::NotFitted, None);
+    fitted.fit.adapter = adapter.cloned();
+    Ok(solving.finish(proposals(&baseline), fitted, &predicted, tests))
 }
 
 #[cfg(test)]
@@ -229,6 +289,7 @@ mod tests {
         let engine = |step, view| Mock {
             step: Duration::from_millis(step),
             view: Duration::from_millis(view),
+            ..Mock::default()
         };
         // Room for everything; many steps and few views; too little time for all views; none for a fit.
         for (step, view, seconds) in [(20, 5, 1.0), (5, 10, 0.5), (20, 20, 0.6), (5, 40, 0.3)] {
@@ -248,7 +309,8 @@ mod tests {
 
     #[test]
     fn a_record_is_repeated_exactly_without_its_clock() {
-        let engine = Mock { step: Duration::from_millis(3), view: Duration::from_millis(4) };
+        let (step, view) = (Duration::from_millis(3), Duration::from_millis(4));
+        let engine = Mock { step, view, ..Mock::default() };
         let mut recipe = recipe();
         recipe.fit.steps = 100_000;
         let timed = TaskLimits { seconds: Some(0.4), ..limits(&IDLE) };
@@ -263,6 +325,40 @@ mod tests {
         assert_eq!(again.record.tests, first.record.tests);
         assert_eq!(again.adapter, first.adapter);
         assert_eq!((again.record.chunks, again.record.steps), (record.chunks, record.steps));
+    }
+
+    #[test]
+    fn a_task_that_is_gone_back_to_has_one_record_of_all_visits() {
+        let mut recipe = recipe();
+        recipe.fit.hold_out = 0.4;
+        let (task, engine) = (task("a"), Mock::default());
+        let until = |steps| TaskLimits { steps: Some(steps), ..limits(&IDLE) };
+        let go_on = |first: &TaskRecord, adapter: Option<Adapter>| {
+            continue_task(&engine, &task, &recipe, until(16), first, adapter, &mut |_| {}).unwrap()
+        };
+        let first = solve_task(&engine, &task, &recipe, until(10), &mut |_| {}).unwrap();
+        let later = go_on(&first.record, first.adapter.clone());
+        let parts: Vec<usize> = later.record.parts.iter().map(|part| part.steps).collect();
+        assert_eq!((later.record.steps, parts), (16, vec![4, 6, 6]));
+        assert_eq!(later.record.curve.0[..10], first.record.curve.0[..]);
+        assert_eq!(later.record.held_out, first.record.held_out);
+        assert_eq!(later.record.baseline, first.record.baseline);
+        assert_ne!(later.record.tests, first.record.tests);
+        assert!(later.record.seconds.total > first.record.seconds.total);
+        // What a crash has lost is learnt again, and all of it can be repeated in one go.
+        assert_eq!(go_on(&first.record, None).record.tests, later.record.tests);
+        let replay = later.record.replay();
+        let repeated = TaskLimits { replay: Some(&replay), ..limits(&IDLE) };
+        let again = solve_task(&engine, &task, &recipe, repeated, &mut |_| {}).unwrap();
+        assert_eq!((again.record.tests, again.adapter), (later.record.tests, later.adapter));
+        // No step is left: the record stands, and nobody goes back to it again.
+        let stuck = TaskLimits { seconds: Some(1e-9), ..until(20) };
+        let record = &first.record;
+        let stuck =
+            continue_task(&engine, &task, &recipe, stuck, record, first.adapter, &mut |_| {});
+        let stuck = stuck.unwrap().record;
+        assert_eq!((&stuck.tests, stuck.steps), (&record.tests, 10));
+        assert!(record.standing(20).is_open && !stuck.standing(20).is_open, "{stuck:?}");
     }
 
     #[test]

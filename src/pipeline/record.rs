@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Curve;
+use super::{Curve, HeldOut, Part};
 use crate::arc::{Grid, Task};
 use crate::candidate::{Candidate, MapMeta, Uncertainty};
-use crate::engine::{Adapter, Check, StopReason};
+use crate::effort::{Difficulty, Standing};
+use crate::engine::{Adapter, Check, FitStep, StopReason};
 use crate::vote::{Tally, VoteConfig, tally_votes};
 
 /// What became of a task. One line of a run's `records.jsonl`.
@@ -33,6 +34,19 @@ pub struct TaskRecord {
     pub best_step: usize,
     /// The held-out check of the kept step, or the last one before it.
     pub check: Option<Check>,
+    /// The parts of the fit, each with a schedule of its own; empty where none was fitted.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub parts: Vec<Part>,
+    /// How the demonstration was predicted that the first part had left out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub held_out: Option<HeldOut>,
+    /// How hard the task looks by this and by the agreement of the views.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub difficulty: Option<Difficulty>,
+    /// Whether a run that gives its time where it is worth most has given this task no more than the first pass, since
+    /// nothing spoke for any answer.
+    #[serde(skip_serializing_if = "is_false", default)]
+    pub abstained: bool,
     /// Views predicted under.
     pub views: usize,
     /// How many views were predicted together, call by call: last bits may depend on it.
@@ -74,15 +88,41 @@ pub struct Seconds {
     pub total: f64,
 }
 
+impl Seconds {
+    /// These and those of a later visit.
+    pub(super) fn plus(self, later: Self) -> Self {
+        Self {
+            baseline: self.baseline + later.baseline,
+            fit: self.fit + later.fit,
+            predict: self.predict + later.predict,
+            vote: self.vote + later.vote,
+            total: self.total + later.total,
+        }
+    }
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
 /// How a record is repeated exactly.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Replay {
     /// Whether an adapter is fitted at all.
     pub fitted: bool,
-    /// The share of the schedule behind at each step, a step for each.
-    pub progress: Vec<f32>,
+    /// What the fit consists of.
+    pub parts: Vec<PartReplay>,
     /// How many views are predicted together, call by call.
     pub chunks: Vec<usize>,
+}
+
+/// How a part of a fit is repeated exactly.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PartReplay {
+    /// The demonstration that takes no part.
+    pub left_out: Option<usize>,
+    /// The share of the schedule behind at each step, a step for each.
+    pub progress: Vec<f32>,
 }
 
 /// A finished task: its record, and the adapter if one was fitted.
@@ -97,8 +137,48 @@ pub struct Solved {
 impl TaskRecord {
     /// How this record is repeated.
     pub fn replay(&self) -> Replay {
-        let progress = self.curve.0.iter().map(|s| s.progress).collect();
-        Replay { fitted: self.fitted, progress, chunks: self.chunks.clone() }
+        let mut progress = self.curve.0.iter().map(|step| step.progress);
+        // Records of earlier versions do not say that a fit had one part.
+        let whole = [Part { steps: self.steps, left_out: None }];
+        let parts = if self.parts.is_empty() { &whole[..] } else { &self.parts };
+        let part = |part: &Part| PartReplay {
+            left_out: part.left_out,
+            progress: progress.by_ref().take(part.steps).collect(),
+        };
+        let parts = parts.iter().map(part).collect();
+        Replay { fitted: self.fitted, parts, chunks: self.chunks.clone() }
+    }
+
+    /// The share of the maps that propose the first attempt, the least over the tests; `None` where there are too few.
+    pub fn agreement(&self) -> Option<f64> {
+        if self.maps.len() < LEAST_MAPS {
+            return None;
+        }
+        let of_test = |(test, attempts): (&TestRecord, &[Grid; 2])| {
+            let proposed = test.candidates.iter().find(|candidate| candidate.grid == attempts[0]);
+            proposed.map_or(0.0, |c| c.proposed_by.len() as f64 / self.maps.len().max(1) as f64)
+        };
+        self.tests.iter().zip(&self.attempts).map(of_test).min_by(f64::total_cmp)
+    }
+
+    /// How the task stands, for a schedule; `steps` are the most that a fit may have.
+    pub fn standing(&self, steps: usize) -> Standing {
+        let mut end = 0;
+        let ends = self.parts.iter().map(|part| {
+            end += part.steps;
+            mean_loss(&self.curve.0[..end])
+        });
+        let losses: Vec<f64> = ends.collect();
+        let before = losses.len().checked_sub(2).map(|index| losses[index]);
+        let given_up = self.stop == StopReason::GivenUp;
+        Standing {
+            difficulty: self.difficulty,
+            steps: self.steps,
+            seconds: self.seconds.total,
+            loss: losses.last().copied().unwrap_or(f64::INFINITY),
+            loss_before: before,
+            is_open: self.fitted && self.failed.is_none() && !given_up && self.steps < steps,
+        }
     }
 
     /// The attempts that another vote makes of the same candidates.
@@ -116,6 +196,15 @@ impl TaskRecord {
         let grids = |test: &TestRecord| test.candidates.iter().map(|c| c.grid.clone()).collect();
         self.tests.iter().map(grids).collect()
     }
+}
+
+/// Fewer maps than this agree by themselves.
+const LEAST_MAPS: usize = 4;
+
+/// Mean loss of the last 16 of these steps, or of all.
+fn mean_loss(steps: &[FitStep]) -> f64 {
+    let last = &steps[steps.len().saturating_sub(16)..];
+    last.iter().map(|step| f64::from(step.loss)).sum::<f64>() / last.len().max(1) as f64
 }
 
 /// Attempts for a task that nothing is known about: each test's input as it is, and the first

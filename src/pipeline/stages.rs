@@ -7,12 +7,16 @@ use std::time::Instant;
 
 use super::clock::{Clock, affordable, fit_seconds};
 use super::guard::guard;
+use super::parts::{Fitted, Fitting, HeldOut};
 use super::record::{Seconds, Solved, TaskRecord, TestRecord, fallback_attempts};
 use super::{Curve, Event, Interrupted, TaskLimits, VIEWS_AT_ONCE};
 use crate::adapter::FitFormat;
-use crate::arc::{Task, View};
-use crate::candidate::{CellMap, ViewStop, collect_candidates, sample_views, uncertainty};
-use crate::engine::{Adapter, Engine, EngineError, Fit, FitLimits, FitPlan, FitStep, StopReason};
+use crate::arc::{Grid, Task, View};
+use crate::candidate::{
+    CellMap, ViewStop, ViewsConfig, collect_candidates, sample_views, sure_cells, uncertainty,
+};
+use crate::effort::Difficulty;
+use crate::engine::{Adapter, Engine, EngineError, FitLimits, FitStep, StopReason};
 use crate::recipe::Recipe;
 use crate::vote::tally_votes;
 
@@ -69,6 +73,11 @@ impl<'a> Solving<'a> {
         }
     }
 
+    /// Seconds since it began.
+    pub(super) fn elapsed(&self) -> f64 {
+        self.clock.elapsed()
+    }
+
     pub(super) fn check_interrupt(&self) -> Result<(), Interrupted> {
         if self.limits.interrupted.load(Ordering::Relaxed) { Err(Interrupted) } else { Ok(()) }
     }
@@ -96,27 +105,44 @@ impl<'a> Solving<'a> {
         maps
     }
 
+    /// Takes what an earlier record says of the time a view takes in place of the baseline's.
+    pub(super) fn expect_as(&mut self, record: &TaskRecord) {
+        // Every visit has predicted under all views, and has fitted one part with all demonstrations.
+        let visits = record.parts.iter().filter(|part| part.left_out.is_none()).count();
+        let views = (record.views * visits).max(1) as f64;
+        let formats = if self.recipe.fit.format == FitFormat::Both { 2.0 } else { 1.0 };
+        self.seconds_per_view = record.seconds.predict / views / formats;
+    }
+
     /// Maps under some of the views, for each test.
     fn predict_chunk(
         &self,
         adapter: Option<&Adapter>,
         views: Range<usize>,
     ) -> Result<Vec<Vec<CellMap>>, EngineError> {
-        let views = &self.views[views];
+        let (views, config) = (&self.views[views], &self.recipe.views);
         let tests = 0..self.task.tests.len();
-        tests.map(|test| self.engine.predict(self.task, test, adapter, views)).collect()
+        tests
+            .map(|test| predict_views(self.engine, self.task, test, adapter, views, config))
+            .collect()
     }
 
-    /// The fit, or what stands for it where there is none or it fails.
-    pub(super) fn fit(&mut self, on_step: &mut dyn FnMut(&FitStep)) -> Result<Fit, String> {
+    /// The fit, or what stands for it where there is none or it fails; `earlier` is one to go on with, and the
+    /// seconds that it has taken.
+    pub(super) fn fit(
+        &mut self,
+        earlier: Option<(Fitted, f64)>,
+        on_step: &mut dyn FnMut(&FitStep),
+    ) -> Result<Fitted, String> {
         let repeated = self.limits.replay;
         let mut config = self.recipe.fit.clone();
         let mut note = None;
         if config.format == FitFormat::None {
-            return Ok(no_fit(StopReason::NotFitted, None));
+            return Ok(Fitted::none(StopReason::NotFitted, None));
         }
         if repeated.is_some_and(|r| !r.fitted) {
-            return Ok(no_fit(StopReason::NotFitted, Some("not fitted in the repeated run")));
+            let note = Some("not fitted in the repeated run");
+            return Ok(Fitted::none(StopReason::NotFitted, note));
         }
         if self.task.examples.len() == 1 {
             config.format = FitFormat::E2e;
@@ -126,26 +152,30 @@ impl<'a> Solving<'a> {
         let per_view = formats * self.seconds_per_view;
         let left = self.clock.left();
         let seconds = left.map(|s| fit_seconds(s, self.views.len(), per_view));
-        let least = STEP_COST * self.seconds.baseline / self.task.tests.len() as f64;
+        let least = STEP_COST * self.seconds_per_view / self.task.tests.len() as f64;
         if seconds.is_some_and(|s| s <= least) {
-            return Ok(no_fit(StopReason::Budget, Some("no time for a fit")));
+            return Ok(Fitted::none(StopReason::Budget, Some("no time for a fit")));
         }
         self.seconds_per_view = per_view;
-        let Recipe { dataset, lora, seed, .. } = self.recipe;
-        let plan = FitPlan { dataset, lora, fit: &config, seed: *seed };
         let limits = FitLimits {
             seconds,
             steps: self.limits.steps,
-            progress: repeated.map(|r| r.progress.as_slice()),
+            progress: None,
             memory_bytes: self.limits.memory_bytes,
             interrupted: self.limits.interrupted,
         };
         let began = Instant::now();
-        let fit = guard("fit", || self.engine.fit(self.task, plan, limits, on_step));
+        let (engine, task, recipe) = (self.engine, self.task, self.recipe);
+        let fitting = Fitting { engine, task, recipe, config: &config, limits };
+        let fitted = guard("fit", || match (repeated, earlier) {
+            (Some(repeated), _) => fitting.repeat(&repeated.parts, on_step),
+            (None, Some((fitted, seconds))) => fitting.go_on(fitted, seconds, on_step),
+            (None, None) => fitting.fresh(on_step),
+        });
         self.seconds.fit = began.elapsed().as_secs_f64();
-        let mut fit = fit?;
-        fit.notes.extend(note.map(str::to_owned));
-        Ok(fit)
+        let mut fitted = fitted?;
+        fitted.fit.notes.extend(note.map(str::to_owned));
+        Ok(fitted)
     }
 
     /// Maps under as many views as time allows, for each test.
@@ -230,12 +260,11 @@ impl<'a> Solving<'a> {
     /// The record, and the adapter.
     pub(super) fn finish(
         mut self,
-        baseline: &[CellMap],
-        fit: Fit,
+        baseline: Vec<Grid>,
+        fitted: Fitted,
         predicted: &Predicted,
         tests: Vec<TestRecord>,
     ) -> Solved {
-        let baseline: Vec<_> = baseline.iter().map(CellMap::proposal).collect();
         let mut attempts = fallback_attempts(self.task);
         for (attempts, first) in attempts.iter_mut().zip(&baseline) {
             *attempts = [first.clone(), attempts[0].clone()];
@@ -244,6 +273,7 @@ impl<'a> Solving<'a> {
             *attempts = test.tally.attempts(&test.candidates, &attempts[0]);
         }
         let Predicted { maps, done, of, chunks, settled } = predicted;
+        let Fitted { fit, parts, held_out } = fitted;
         let mut notes = fit.notes;
         if *settled {
             notes.push(format!("settled after {done} of {of} views"));
@@ -252,7 +282,7 @@ impl<'a> Solving<'a> {
         }
         self.seconds.total = self.clock.elapsed();
         let kept = fit.curve.iter().take(fit.best_step);
-        let record = TaskRecord {
+        let mut record = TaskRecord {
             task: self.task.id.clone(),
             attempts,
             baseline,
@@ -263,6 +293,10 @@ impl<'a> Solving<'a> {
             steps: fit.steps,
             best_step: fit.best_step,
             check: kept.filter_map(|step| step.check).next_back(),
+            parts,
+            held_out,
+            difficulty: None,
+            abstained: false,
             views: *done,
             chunks: chunks.clone(),
             seconds: self.seconds,
@@ -270,8 +304,30 @@ impl<'a> Solving<'a> {
             maps: maps.first().map_or(Vec::new(), |maps| maps.iter().map(CellMap::meta).collect()),
             tests,
         };
+        record.difficulty = Difficulty::of(held_out.map(HeldOut::rate), record.agreement());
         Solved { record, adapter: fit.adapter }
     }
+}
+
+/// Maps of a test under some views, which may give each other the cells that they are sure of.
+pub(super) fn predict_views(
+    engine: &dyn Engine,
+    task: &Task,
+    test: usize,
+    adapter: Option<&Adapter>,
+    views: &[View],
+    config: &ViewsConfig,
+) -> Result<Vec<CellMap>, EngineError> {
+    let mut maps = engine.predict(task, test, adapter, views)?;
+    for _ in 0..config.rounds {
+        match sure_cells(&maps, config.sure) {
+            Some(given) if given.count() > 0 && !given.is_whole() => {
+                maps = engine.predict_given(task, test, adapter, &given, maps)?;
+            }
+            _ => break,
+        }
+    }
+    Ok(maps)
 }
 
 impl Predicted {
@@ -291,10 +347,4 @@ impl Predicted {
         self.done += n;
         self.chunks.push(n);
     }
-}
-
-/// What stands for a fit where there is none.
-pub(super) fn no_fit(stop: StopReason, note: Option<&str>) -> Fit {
-    let notes = note.into_iter().map(str::to_owned).collect();
-    Fit { adapter: None, curve: Vec::new(), steps: 0, best_step: 0, stop, notes }
 }

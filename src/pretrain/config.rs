@@ -69,6 +69,8 @@ pub struct EpisodeConfig {
     pub synth_max_side: usize,
     /// Share of episodes whose output shapes are not told.
     pub untold: f64,
+    /// Share of episodes whose outputs are shown in part, any share of their cells; only the others are asked for.
+    pub partial_outputs: f64,
     /// Share of in-context episodes whose outputs get a symmetry and a recoloring of their own: a new rule.
     pub new_rule: f64,
     /// Chance that a recoloring keeps 0.

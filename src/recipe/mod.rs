@@ -15,6 +15,7 @@ pub use error::RecipeError;
 use crate::adapter::{FitConfig, LoraConfig};
 use crate::candidate::{CandidateConfig, ViewsConfig};
 use crate::dataset::DatasetConfig;
+use crate::effort::ScheduleConfig;
 use crate::vote::VoteConfig;
 
 /// The embedded recipes, by name.
@@ -45,6 +46,8 @@ pub struct Recipe {
     pub candidates: CandidateConfig,
     /// How the attempts are chosen from them.
     pub vote: VoteConfig,
+    /// How a run's time is given to its tasks, where it is not shared out evenly.
+    pub schedule: ScheduleConfig,
 }
 
 impl Recipe {
@@ -304,6 +307,28 @@ mod tests {
             "fit.matrix_learning_rate=0.01",
             "`fit.matrix_learning_rate` is 0.01; but only fit.method = \"full\" moves matrices by Muon; \
              set that, or this to 0",
+        );
+        check(
+            "fit.hold_out_enough=0.9",
+            "`fit.hold_out_enough` is 0.9; but fit.hold_out = 0 holds nothing out; set that to a share of the \
+             fit, or this to 0",
+        );
+        check("fit.hold_out=1", "`fit.hold_out` is 1; it must be from 0 to 0.9");
+        check(
+            "schedule.cap=0.1",
+            "`schedule.cap` is 0.1; it must be at least schedule.floor (0.4)",
+        );
+        check(
+            "schedule.gain.hard=0.1",
+            "`schedule.gain.hard` is of length 1; it must have a chance for each of schedule.gain.steps (6)",
+        );
+        check(
+            "schedule.gain.easy=0.5,0.4,0.6,0.6,0.6,0.6",
+            "`schedule.gain.easy` is 0.4 after 0.5; chances must be from 0 to 1 and not fall",
+        );
+        check(
+            "schedule.gain.steps=8,4",
+            "`schedule.gain.steps` is 4 after 8; it must rise from above 0",
         );
         check("lora.rank=0", "`lora.rank` is 0; it must be from 1 to 4096");
         check("lora.alpha=-1", "`lora.alpha` is -1; it must be above 0 and at most 1000000");

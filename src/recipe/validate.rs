@@ -10,6 +10,7 @@ use super::{Recipe, RecipeError};
 use crate::adapter::{FitConfig, FitFormat, FitMethod, LoraConfig, TARGET_MODULES};
 use crate::candidate::{CandidateConfig, ViewsConfig};
 use crate::dataset::{DatasetConfig, Sampling};
+use crate::effort::ScheduleConfig;
 use crate::vote::VoteConfig;
 
 impl Recipe {
@@ -24,7 +25,8 @@ impl Recipe {
         fit(&self.fit)?;
         views(&self.views)?;
         candidates(&self.candidates)?;
-        vote(&self.vote, self.fit.format)
+        vote(&self.vote, self.fit.format)?;
+        schedule(&self.schedule)
     }
 }
 
@@ -91,6 +93,15 @@ fn fit(config: &FitConfig) -> Result<(), RecipeError> {
     }
     within("fit.clip_norm", config.clip_norm, 0.0..=1e6)?;
     within("fit.max_tokens", config.max_tokens, 1..=10_000_000)?;
+    within("fit.hold_out", config.hold_out, 0.0..=0.9)?;
+    within("fit.hold_out_enough", config.hold_out_enough, 0.0..=1.0)?;
+    if config.hold_out_enough > 0.0 && config.hold_out == 0.0 {
+        return impossible(
+            "fit.hold_out_enough",
+            config.hold_out_enough,
+            "but fit.hold_out = 0 holds nothing out; set that to a share of the fit, or this to 0",
+        );
+    }
     within("fit.converged_loss", f64::from(config.converged_loss), 0.0..=100.0)?;
     if config.patience > 0 && config.check_every == 0 {
         return impossible(
@@ -104,6 +115,8 @@ fn fit(config: &FitConfig) -> Result<(), RecipeError> {
 
 fn views(config: &ViewsConfig) -> Result<(), RecipeError> {
     within("views.count", config.count, 1..=100_000)?;
+    within("views.rounds", config.rounds, 0..=100)?;
+    within("views.sure", config.sure, 0.0..=1.0)?;
     distinct("views.dihedrals", &config.dihedrals)
 }
 
@@ -131,6 +144,41 @@ fn vote(config: &VoteConfig, format: FitFormat) -> Result<(), RecipeError> {
         );
     }
     within("vote.keep_ranks", config.keep_ranks, 2..=1_000_000)
+}
+
+fn schedule(config: &ScheduleConfig) -> Result<(), RecipeError> {
+    within("schedule.floor", config.floor, 0.01..=1.0)?;
+    within("schedule.slice", config.slice, 0.01..=100.0)?;
+    within("schedule.settled_loss", config.settled_loss, 0.0..=100.0)?;
+    if config.cap.is_nan() || config.cap < config.floor {
+        let floor = config.floor;
+        let allowed = format!("it must be at least schedule.floor ({floor})");
+        return impossible("schedule.cap", config.cap, allowed);
+    }
+    let gain = &config.gain;
+    for pair in [&[0], &gain.steps[..]].concat().windows(2) {
+        if pair[0] >= pair[1] {
+            let value = format!("{} after {}", pair[1], pair[0]);
+            return impossible("schedule.gain.steps", value, "it must rise from above 0");
+        }
+    }
+    for (name, chances) in [("easy", &gain.easy), ("medium", &gain.medium), ("hard", &gain.hard)] {
+        let key = format!("schedule.gain.{name}");
+        let columns = gain.steps.len();
+        if chances.len() != columns {
+            let value = format!("of length {}", chances.len());
+            let allowed =
+                format!("it must have a chance for each of schedule.gain.steps ({columns})");
+            return impossible(&key, value, allowed);
+        }
+        for pair in [&[0.0], &chances[..]].concat().windows(2) {
+            if !(pair[0]..=1.0).contains(&pair[1]) {
+                let value = format!("{} after {}", pair[1], pair[0]);
+                return impossible(&key, value, "chances must be from 0 to 1 and not fall");
+            }
+        }
+    }
+    Ok(())
 }
 
 fn impossible(

@@ -1,6 +1,7 @@
 //! Accuracy by what makes a task hard.
 
 use super::facts::{Facts, TaskFacts};
+use crate::effort::Difficulty;
 
 /// Tasks that have something in common, and how many of them are solved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,16 @@ pub(super) fn by_agreement(facts: &Facts<'_>) -> Vec<Bin> {
         Some(AGREEMENT.iter().position(|&high| share < high).unwrap_or(last))
     };
     fill(facts, labels.collect(), bin)
+}
+
+/// By how hard the run took a task to be.
+pub(super) fn by_difficulty(facts: &Facts<'_>) -> Vec<Bin> {
+    let labels = Difficulty::ALL.map(|difficulty| difficulty.name().to_owned());
+    let bin = |task: &TaskFacts<'_>| {
+        let difficulty = task.record?.difficulty?;
+        Difficulty::ALL.iter().position(|other| *other == difficulty)
+    };
+    fill(facts, labels.into(), bin)
 }
 
 /// By the demonstrations that the fitted model reproduced in the last held-out check.

@@ -151,7 +151,7 @@ impl<'a> Facts<'a> {
                 record,
                 score,
                 outcome: Outcome::of_task(task, record),
-                agreement: record.and_then(agreement),
+                agreement: record.and_then(TaskRecord::agreement),
                 trained_on: trained_on.contains(&task.id),
             }
         };
@@ -199,15 +199,6 @@ fn rules(side: &Side) -> Vec<(Selector, usize)> {
         scores.iter().filter(|score| score.solved() == Some(true)).count()
     };
     Selector::ALL.map(|selector| (selector, solved(selector))).into()
-}
-
-/// The share of the views that propose the first attempt, the least over the tests.
-fn agreement(record: &TaskRecord) -> Option<f64> {
-    let of_test = |(test, attempts): (&crate::pipeline::TestRecord, &[Grid; 2])| {
-        let proposed = test.candidates.iter().find(|candidate| candidate.grid == attempts[0]);
-        proposed.map_or(0.0, |c| c.proposed_by.len() as f64 / record.maps.len().max(1) as f64)
-    };
-    record.tests.iter().zip(&record.attempts).map(of_test).min_by(f64::total_cmp)
 }
 
 #[cfg(test)]

@@ -74,8 +74,9 @@ fn filters(
 /// What a task may be besides its outcome: key, label, and whether it is.
 type Flag = (&'static str, &'static str, fn(&TaskFacts<'_>) -> bool);
 
-const FLAGS: [Flag; 4] = [
+const FLAGS: [Flag; 5] = [
     ("low", "low confidence", |task| task.is_unsure()),
+    ("abstained", "abstained", |task| task.record.is_some_and(|r| r.abstained)),
     ("failed", "a stage failed", |task| task.record.is_some_and(|r| r.failed.is_some())),
     ("noted", "with a note", |task| task.record.is_some_and(|r| !r.notes.is_empty())),
     ("known", "known from training", |task| task.trained_on),
@@ -99,6 +100,7 @@ fn card(index: usize, facts: &TaskFacts<'_>, versus: Option<&Versus>) -> Markup 
                 span.meta {
                     @if let Some(total) = total { span { (seconds(total)) } }
                     @if let Some(agreement) = facts.agreement { span { (percent(Some(agreement)).replace(".0 ", " ")) " agree" } }
+                    @if let Some(difficulty) = facts.record.and_then(|r| r.difficulty) { span { (difficulty.name()) } }
                     @for flag in FLAGS.iter().filter(|flag| flag.2(facts) && flag.0 != "low") {
                         span.flag { (flag.1) }
                     }

@@ -31,6 +31,13 @@ pub(super) fn steps(side: &Side) -> Vec<Step> {
     steps.push(("Views", views(recipe)));
     steps.push(("Candidates", candidates(recipe)));
     steps.push(("Vote", vote(recipe)));
+    if let Some(total) = side.run.identity.limits.total_seconds {
+        let abstained = side.run.records.values().filter(|record| record.abstained).count();
+        steps.push((
+            "Time",
+            schedule(recipe, total, side.run.identity.own_tasks().len(), abstained),
+        ));
+    }
     steps
 }
 
@@ -118,6 +125,18 @@ fn fit(recipe: &Recipe, limits: &Limits) -> String {
         }
         text.push('.');
     }
+    if recipe.fit.hold_out > 0.0 {
+        text += &format!(
+            " In the first {:.0} % one demonstration is left out, which then has to be predicted.",
+            100.0 * recipe.fit.hold_out
+        );
+    }
+    if recipe.fit.hold_out_enough > 0.0 {
+        text += &format!(
+            " Where at least {:.0} % of these predictions are exact, the rest is no longer than that part.",
+            100.0 * recipe.fit.hold_out_enough
+        );
+    }
     if recipe.fit.converged_loss > 0.0 {
         text +=
             &format!(" A mean loss below {} nats a cell ends it too.", recipe.fit.converged_loss);
@@ -176,6 +195,22 @@ fn vote(recipe: &Recipe) -> String {
     format!("The two attempts are the best by {name}: {what}.")
 }
 
+fn schedule(recipe: &Recipe, total: f64, tasks: usize, abstained: usize) -> String {
+    let config = &recipe.schedule;
+    let share = |share: f64| format!("{:.0} %", 100.0 * share);
+    format!(
+        "{} of wall time for {}: each gets {} of the mean first; then a task at a time gets {} more, the one that is \
+         expected to gain most by it, up to {} of the mean. From {} it abstains: they look hopeless, and are answered \
+         with what the first pass gave.",
+        seconds(total),
+        count(tasks, "task"),
+        share(config.floor),
+        share(config.slice),
+        share(config.cap),
+        count(abstained, "task")
+    )
+}
+
 /// A voting rule: its name, and how it ranks.
 pub(super) fn rule(selector: Selector) -> (&'static str, &'static str) {
     match selector {
@@ -199,6 +234,10 @@ pub(super) fn rule(selector: Selector) -> (&'static str, &'static str) {
         Selector::MbrCells => {
             ("Bayes risk, cells", "the share of cells that it is expected to have right")
         }
+        Selector::Pair => (
+            "best pair",
+            "the chance that it is right if the views are independent, or if one of them alone is right",
+        ),
     }
 }
 
@@ -207,7 +246,7 @@ mod tests {
     use super::*;
 
     fn limits(steps: Option<usize>, budget_seconds: Option<f64>) -> Limits {
-        Limits { budget_seconds, steps, memory_bytes: 1 }
+        Limits { budget_seconds, total_seconds: None, steps, memory_bytes: 1 }
     }
 
     #[test]
@@ -223,6 +262,13 @@ mod tests {
             "{}",
             views(&recipe)
         );
+        let set = ["fit.hold_out=0.3", "fit.hold_out_enough=1"];
+        let words = fit(&Recipe::resolve("default", &set).unwrap(), &limits(None, None));
+        assert!(words.contains("In the first 30 % one demonstration is left out"), "{words}");
+        assert!(words.contains("at least 100 % of these"), "{words}");
+        let words = schedule(&Recipe::default(), 1800.0, 60, 7);
+        assert!(words.contains("for 60 tasks: each gets 40 % of the mean"), "{words}");
+        assert!(words.contains("From 7 tasks it abstains"), "{words}");
         let e2e = Recipe::default();
         assert!(!fit(&e2e, &limits(None, None)).contains("check"));
         assert!(data(&e2e).contains("task tokens"));

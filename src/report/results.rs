@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::bins::{Bin, by_agreement, by_check, by_size};
+use super::bins::{Bin, by_agreement, by_check, by_difficulty, by_size};
 use super::curves::quartiles;
 use super::facts::{Facts, TaskFacts};
 use super::method::rule;
@@ -197,6 +197,8 @@ pub(super) fn charts(sides: &[&Facts<'_>]) -> Markup {
                     "Solved tasks by the largest grid that the solver saw."))
                 (bins_chart(sides, by_agreement, "By agreement", "views that propose the first attempt",
                     "A run that knows what it knows climbs to the right."))
+                (bins_chart(sides, by_difficulty, "By difficulty", "as the run took the task to be, before any answer",
+                    "By the held-out demonstration, where one was, and the agreement of the views."))
                 (bins_chart(sides, by_check, "By held-out check", "demonstrations reproduced from the others",
                     "The last check of the fit, which needs no answer."))
             }

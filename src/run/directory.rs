@@ -3,7 +3,7 @@
 //! ```text
 //! recipe.toml        the resolved recipe
 //! run.json           identity and circumstances
-//! records.jsonl      a line for each finished task
+//! records.jsonl      a line for each finished task; of a task that was gone back to, the last one counts
 //! submission.json    two attempts for every test; valid at every moment
 //! adapters/<task>/   what was learnt, in PEFT's layout
 //! lock               held while a process works here
@@ -382,7 +382,8 @@ fn parse_records(
     let mut records = BTreeMap::new();
     for (i, line) in lines.iter().enumerate() {
         match serde_json::from_str::<TaskRecord>(line) {
-            Ok(record) => drop(records.entry(record.task.clone()).or_insert(record)),
+            // A task that was gone back to has several: the last one says all.
+            Ok(record) => drop(records.insert(record.task.clone(), record)),
             Err(_) if i + 1 == lines.len() => return Ok((records, i)),
             Err(e) => {
                 let problem = e.to_string();

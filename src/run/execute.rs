@@ -3,15 +3,18 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Limits, RunDirectory, RunError, Schedule, Share};
+use super::schedule::margin;
+use super::{Deadline, Limits, RunDirectory, RunError, Schedule, Share};
 use crate::arc::{Grid, Task};
+use crate::effort::{Allocation, Turn};
 use crate::engine::Engine;
 use crate::pipeline::{
-    Event, Replay, Solved, TaskLimits, TaskRecord, fallback_attempts, solve_task,
+    Event, Interrupted, Replay, Solved, TaskLimits, TaskRecord, continue_task, fallback_attempts,
+    solve_task,
 };
 use crate::recipe::Recipe;
 
@@ -79,11 +82,35 @@ enum Message {
     Finished(Box<Solved>),
 }
 
-/// The tasks that no worker has taken up, and what is known about the time they take.
+/// Who is worked on next, and what is known of all.
 struct Queue {
-    waiting: VecDeque<Task>,
+    tasks: Vec<Task>,
+    order: Order,
     /// The longest that an in-context baseline has taken, in seconds.
     least: f64,
+    /// When the last task should have ended.
+    deadline: Option<Deadline>,
+}
+
+/// The order in which tasks are taken up.
+enum Order {
+    /// Each once, those that no worker has taken up by index.
+    Each(VecDeque<usize>),
+    /// Again and again, wherever time is worth most.
+    Worth {
+        allocation: Allocation,
+        /// What is known of each task. Adapters that were learnt by an earlier process are learnt again.
+        known: Vec<Option<Solved>>,
+    },
+}
+
+/// A task to be worked on.
+struct Work {
+    index: usize,
+    task: Task,
+    seconds: Option<f64>,
+    /// What is to be gone on with.
+    earlier: Option<Solved>,
 }
 
 /// Attempts for the tasks of a run before anything is known, as [`RunDirectory::open`] wants them.
@@ -105,10 +132,10 @@ pub fn execute(
     plan: &Plan,
     on_progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Ending, RunError> {
-    let waiting = tasks.iter().filter(|t| !directory.records().contains_key(&t.id));
-    let waiting: VecDeque<_> = waiting.map(Task::without_answers).collect();
-    let jobs = plan.schedule.jobs.min(waiting.len());
-    let queue = Arc::new(Mutex::new(Queue { waiting, least: 0.0 }));
+    let queue = Queue::new(directory, tasks, plan);
+    let jobs = plan.schedule.jobs.min(queue.n_waiting());
+    let deadline = queue.deadline;
+    let queue = Arc::new((Mutex::new(queue), Condvar::new()));
     // Workers have a flag of their own: they must stop also when writing fails or time is over.
     let stop = Arc::new(AtomicBool::new(false));
     let (sender, receiver) = mpsc::channel();
@@ -118,7 +145,7 @@ pub fn execute(
         thread::spawn(move || work(&queue, &plan, &stop, &sender));
     }
     drop(sender);
-    let result = collect(directory, plan, &receiver, on_progress);
+    let result = collect(directory, plan, deadline, &receiver, on_progress);
     stop.store(true, Ordering::Relaxed);
     let interrupted = result?;
     directory.write_submission()?;
@@ -130,6 +157,7 @@ pub fn execute(
 fn collect(
     directory: &mut RunDirectory,
     plan: &Plan,
+    deadline: Option<Deadline>,
     receiver: &mpsc::Receiver<Message>,
     on_progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<bool, RunError> {
@@ -137,7 +165,7 @@ fn collect(
         if plan.interrupted.load(Ordering::Relaxed) {
             return Ok(true);
         }
-        let wait = plan.schedule.deadline.map_or(TICK, |deadline| {
+        let wait = deadline.map_or(TICK, |deadline| {
             TICK.min(deadline.hard().saturating_duration_since(Instant::now()))
         });
         if wait.is_zero() {
@@ -166,51 +194,166 @@ fn collect(
 }
 
 /// Solves one task after another on threads of its own, until none is left or there is no time.
-fn work(queue: &Mutex<Queue>, plan: &Plan, stop: &AtomicBool, sender: &Sender<Message>) {
+fn work(
+    (queue, returned): &(Mutex<Queue>, Condvar),
+    plan: &Plan,
+    stop: &AtomicBool,
+    sender: &Sender<Message>,
+) {
     let threads = (plan.threads / plan.schedule.jobs.max(1)).max(1);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(STACK_BYTES);
     let pool = pool.build().expect("the system gives a few threads");
-    while let Some((task, seconds)) = next(queue, &plan.schedule) {
-        let id: Arc<str> = task.id.as_str().into();
+    let lock = || queue.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        let mut waiting = lock();
+        let work = loop {
+            match waiting.next(&plan.schedule) {
+                Next::Work(work) => break *work,
+                Next::Wait if !stop.load(Ordering::Relaxed) => {
+                    let woken = returned.wait_timeout(waiting, TICK);
+                    waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+                }
+                Next::Wait | Next::Over => return,
+            }
+        };
+        drop(waiting);
+        let id: Arc<str> = work.task.id.as_str().into();
         // A closed channel means that nobody waits for the result any more.
-        if sender.send(Message::Started { task: Arc::clone(&id), seconds }).is_err() {
+        let started = Message::Started { task: Arc::clone(&id), seconds: work.seconds };
+        if sender.send(started).is_err() {
             return;
         }
-        let replay = plan.replay.as_ref().and_then(|records| records.get(&task.id));
-        let limits = TaskLimits {
-            seconds,
-            steps: plan.limits.steps,
-            memory_bytes: plan.limits.memory_bytes,
-            replay,
-            interrupted: stop,
-        };
         let mut on_event = |event| {
             let _ = sender.send(Message::Stage { task: Arc::clone(&id), event });
         };
-        let solved = pool.install(|| {
-            solve_task(plan.engine.as_ref(), &task, &plan.recipe, limits, &mut on_event)
-        });
-        let Ok(solved) = solved else { return };
-        let baseline = solved.record.seconds.baseline;
-        {
-            let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
-            queue.least = queue.least.max(baseline);
-        }
+        let index = work.index;
+        let solved = pool.install(|| solve(work, plan, stop, &mut on_event));
+        let Ok(mut solved) = solved else { return };
+        lock().take_back(index, &mut solved, plan);
+        returned.notify_all();
         if sender.send(Message::Finished(Box::new(solved))).is_err() {
             return;
         }
     }
 }
 
-/// The next task and the seconds it may take.
-fn next(queue: &Mutex<Queue>, schedule: &Schedule) -> Option<(Task, Option<f64>)> {
-    let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
-    let seconds = match schedule.share(Instant::now(), queue.waiting.len(), queue.least) {
-        Share::Unlimited => None,
-        Share::Seconds(seconds) => Some(seconds),
-        Share::Nothing => return None,
+/// Works on a task for as long as it may take.
+fn solve(
+    work: Work,
+    plan: &Plan,
+    stop: &AtomicBool,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<Solved, Interrupted> {
+    let Work { task, seconds, earlier, .. } = work;
+    let (engine, recipe) = (plan.engine.as_ref(), plan.recipe.as_ref());
+    let limits = TaskLimits {
+        seconds,
+        steps: plan.limits.steps,
+        memory_bytes: plan.limits.memory_bytes,
+        replay: plan.replay.as_ref().and_then(|records| records.get(&task.id)),
+        interrupted: stop,
     };
-    Some((queue.waiting.pop_front()?, seconds))
+    match earlier {
+        None => solve_task(engine, &task, recipe, limits, on_event),
+        Some(Solved { record, adapter }) => {
+            continue_task(engine, &task, recipe, limits, &record, adapter, on_event)
+        }
+    }
+}
+
+/// What the queue has for a worker.
+enum Next {
+    Work(Box<Work>),
+    Wait,
+    Over,
+}
+
+impl Queue {
+    fn new(directory: &RunDirectory, tasks: &[Task], plan: &Plan) -> Self {
+        let records = directory.records();
+        let tasks: Vec<Task> = tasks.iter().map(Task::without_answers).collect();
+        let Some(total) = plan.limits.total_seconds else {
+            let is_waiting = |&index: &usize| !records.contains_key(&tasks[index].id);
+            let order = Order::Each((0..tasks.len()).filter(is_waiting).collect());
+            return Self { tasks, order, least: 0.0, deadline: plan.schedule.deadline };
+        };
+        let known = |task: &Task| records.get(&task.id).cloned();
+        let known: Vec<Option<TaskRecord>> = tasks.iter().map(known).collect();
+        let standing =
+            |record: &Option<TaskRecord>| Some(record.as_ref()?.standing(most_steps(plan)));
+        let standings: Vec<_> = known.iter().map(standing).collect();
+        let spent: f64 = standings.iter().flatten().map(|standing| standing.seconds).sum();
+        let jobs = plan.schedule.jobs as f64;
+        let given = (total - margin(total)) * jobs;
+        let left = Duration::from_secs_f64((total - spent / jobs).max(0.0));
+        let solved = |record: Option<TaskRecord>| Some(Solved { record: record?, adapter: None });
+        let allocation = Allocation::new(&plan.recipe.schedule, given, &standings);
+        let known = known.into_iter().map(solved).collect();
+        let end = Deadline::after(Instant::now(), left);
+        let deadline = plan.schedule.deadline.map_or(end, |deadline| deadline.or_sooner(end));
+        let order = Order::Worth { allocation, known };
+        Self { tasks, order, least: 0.0, deadline: Some(deadline) }
+    }
+
+    /// Tasks that workers may be wanted for.
+    fn n_waiting(&self) -> usize {
+        match &self.order {
+            Order::Each(waiting) => waiting.len(),
+            Order::Worth { .. } => self.tasks.len(),
+        }
+    }
+
+    /// The next task and the seconds it may take.
+    fn next(&mut self, schedule: &Schedule) -> Next {
+        let now = Instant::now();
+        match &mut self.order {
+            Order::Each(waiting) => {
+                let seconds = match schedule.share(now, waiting.len(), self.least) {
+                    Share::Unlimited => None,
+                    Share::Seconds(seconds) => Some(seconds),
+                    Share::Nothing => return Next::Over,
+                };
+                let Some(index) = waiting.pop_front() else { return Next::Over };
+                let task = self.tasks[index].clone();
+                Next::Work(Box::new(Work { index, task, seconds, earlier: None }))
+            }
+            Order::Worth { allocation, known } => {
+                let left = self.deadline.map_or(f64::INFINITY, |deadline| deadline.left(now));
+                if left <= self.least {
+                    return Next::Over;
+                }
+                match allocation.turn() {
+                    Turn::Over => Next::Over,
+                    Turn::Wait => Next::Wait,
+                    Turn::Work { task: index, seconds } => {
+                        let seconds = Some(seconds.max(self.least).min(left));
+                        let task = self.tasks[index].clone();
+                        let earlier = known[index].take();
+                        Next::Work(Box::new(Work { index, task, seconds, earlier }))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes note of what became of a task.
+    fn take_back(&mut self, index: usize, solved: &mut Solved, plan: &Plan) {
+        if let Order::Worth { allocation, known } = &mut self.order {
+            let standing = solved.record.standing(most_steps(plan));
+            solved.record.abstained = standing.is_hopeless();
+            allocation.returned(index, standing);
+            // What nobody goes back to need not be held.
+            let is_open = standing.is_open && !standing.is_hopeless();
+            known[index] = is_open.then(|| solved.clone());
+        } else {
+            self.least = self.least.max(solved.record.seconds.baseline);
+        }
+    }
+}
+
+/// Gradient steps that a task may have in all.
+fn most_steps(plan: &Plan) -> usize {
+    plan.limits.steps.unwrap_or(plan.recipe.fit.steps)
 }
 
 #[cfg(test)]
@@ -219,7 +362,7 @@ pub(super) mod tests {
     use std::path::Path;
 
     use super::super::directory::tests::open;
-    use super::super::{Deadline, load_adapter};
+    use super::super::load_adapter;
     use super::*;
     use crate::pipeline::mock::{Mock, recipe, task};
     use crate::run::{adapter_path, read_run};
@@ -229,7 +372,12 @@ pub(super) mod tests {
         Plan {
             engine: Arc::new(Mock::default()),
             recipe: Arc::new(recipe()),
-            limits: Limits { budget_seconds: None, steps: None, memory_bytes: 1 },
+            limits: Limits {
+                budget_seconds: None,
+                total_seconds: None,
+                steps: None,
+                memory_bytes: 1,
+            },
             schedule: Schedule { budget_seconds: None, deadline: None, jobs: 1 },
             threads: 1,
             interrupted: Box::leak(Box::new(AtomicBool::new(false))),
@@ -244,7 +392,7 @@ pub(super) mod tests {
         recipe.fit.steps = 1_000_000;
         let deadline = deadline.map(|d| Deadline::after(Instant::now(), d));
         Plan {
-            engine: Arc::new(Mock { step, view }),
+            engine: Arc::new(Mock { step, view, ..Mock::default() }),
             recipe: Arc::new(recipe),
             schedule: Schedule { budget_seconds: None, deadline, jobs },
             ..plan()
@@ -332,6 +480,84 @@ pub(super) mod tests {
         }
     }
 
+    /// A plan that gives so many seconds where they are worth most; every task looks easy.
+    fn scheduled_plan(jobs: usize, seconds: f64) -> Plan {
+        let mut plan = slow_plan(jobs, None);
+        plan.limits.total_seconds = Some(seconds);
+        plan
+    }
+
+    fn visits(path: &Path) -> usize {
+        fs::read_to_string(path.join("records.jsonl")).unwrap().lines().count()
+    }
+
+    #[test]
+    fn a_total_time_is_kept_and_spent_in_several_visits_that_are_repeated_as_one() {
+        for jobs in [1, 2] {
+            let directory = tempfile::tempdir().unwrap();
+            let began = Instant::now();
+            let (ending, text) = run(directory.path(), &scheduled_plan(jobs, 2.0));
+            let took = began.elapsed().as_secs_f64();
+            assert!(took < 2.1 && took > 1.2, "{took}");
+            assert_eq!(ending, Ending { interrupted: false, unreached: vec![] });
+            assert!(visits(directory.path()) > IDS.len());
+            let records = read_run(directory.path()).unwrap().records;
+            assert!(records.values().all(|r| r.steps > 0 || r.failed.is_some()));
+            assert!(records.values().any(|record| record.parts.len() > 1));
+            let replay = records.iter().map(|(id, r)| (id.clone(), r.replay())).collect();
+            let again = tempfile::tempdir().unwrap();
+            let plan = Plan { replay: Some(Arc::new(replay)), ..slow_plan(1, None) };
+            assert_eq!(run(again.path(), &plan).1, text);
+        }
+    }
+
+    #[test]
+    fn a_run_with_a_total_time_goes_on_with_what_is_left_of_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let tasks: Vec<_> = IDS.iter().map(|id| task(id)).collect();
+        let mut opened = open(directory.path(), &IDS).unwrap();
+        let first = scheduled_plan(1, 3.0);
+        let mut finished = 0;
+        let ending = execute(&mut opened, &tasks, &first, &mut |progress| {
+            finished += usize::from(matches!(progress, Progress::Finished(_)));
+            if finished == IDS.len() + 1 {
+                first.interrupted.store(true, Ordering::Relaxed);
+            }
+        });
+        assert!(ending.unwrap().interrupted);
+        drop(opened);
+        let spent = || -> f64 {
+            read_run(directory.path()).unwrap().records.values().map(|r| r.seconds.total).sum()
+        };
+        let (before, lines, began) = (spent(), visits(directory.path()), Instant::now());
+        let (_, text) = run(directory.path(), &scheduled_plan(1, 3.0));
+        // Adapters that were lost with the process are learnt again, which the account does not count.
+        assert!(began.elapsed().as_secs_f64() < 3.1 - before, "{before}");
+        assert!(spent() < 3.05 && visits(directory.path()) > lines, "{}", spent());
+        let records = read_run(directory.path()).unwrap().records;
+        let replay = records.iter().map(|(id, r)| (id.clone(), r.replay())).collect();
+        let again = tempfile::tempdir().unwrap();
+        let plan = Plan { replay: Some(Arc::new(replay)), ..slow_plan(1, None) };
+        assert_eq!(run(again.path(), &plan).1, text);
+    }
+
+    #[test]
+    fn hopeless_tasks_are_marked_and_not_gone_back_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut plan = scheduled_plan(1, 1.5);
+        let mut recipe = Recipe::clone(&plan.recipe);
+        recipe.fit.hold_out = 0.3;
+        plan.recipe = Arc::new(recipe);
+        let (step, view) = (Duration::from_millis(5), Duration::from_millis(1));
+        plan.engine = Arc::new(Mock { step, view, scattered: true });
+        run(directory.path(), &plan);
+        let records = read_run(directory.path()).unwrap().records;
+        assert_eq!(visits(directory.path()), IDS.len());
+        let abstained: Vec<_> =
+            records.values().filter(|r| r.abstained).map(|r| r.task.as_str()).collect();
+        assert_eq!(abstained, ["a", "b", "c", "d"], "the fifth has no fit to go on with");
+    }
+
     #[test]
     fn a_task_that_overruns_the_deadline_is_given_up_with_its_baseline() {
         let directory = tempfile::tempdir().unwrap();
@@ -339,7 +565,7 @@ pub(super) mod tests {
         let mut plan = slow_plan(1, Some(Duration::from_secs(1)));
         // One step takes longer than the whole run may.
         let step = Duration::from_secs(30);
-        plan.engine = Arc::new(Mock { step, view: Duration::from_millis(1) });
+        plan.engine = Arc::new(Mock { step, view: Duration::from_millis(1), ..Mock::default() });
         let (ending, _) = run(directory.path(), &plan);
         assert!(began.elapsed().as_secs_f64() < 1.05);
         assert_eq!(ending.unreached.len(), IDS.len());

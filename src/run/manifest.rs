@@ -40,11 +40,14 @@ pub struct Identity {
     pub tasks: Vec<String>,
 }
 
-/// What limits each task of a run.
+/// What limits the work on the tasks of a run: each of them, or all together.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
     /// Wall seconds.
     pub budget_seconds: Option<f64>,
+    /// Wall seconds for all tasks together, given where they are worth most.
+    #[serde(default)]
+    pub total_seconds: Option<f64>,
     /// Gradient steps, where they are not the recipe's.
     pub steps: Option<usize>,
     /// Bytes of memory.
@@ -164,6 +167,7 @@ impl Identity {
         }
         let or_none = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
         let budget = self.limits.budget_seconds.map(|s| format!("{s} s"));
+        let total = self.limits.total_seconds.map(|s| format!("{s} s"));
         let named = [
             ("version", self.version.clone()),
             ("seed", self.seed.to_string()),
@@ -174,6 +178,7 @@ impl Identity {
             ("tasks", self.tasks.join(" ")),
             ("shard", or_none(self.shard.map(|s| s.to_string()))),
             ("budget", or_none(budget)),
+            ("total time", or_none(total)),
             ("steps", or_none(self.limits.steps.map(|s| s.to_string()))),
             ("memory", self.limits.memory_bytes.to_string()),
             ("replay", or_none(self.replay.clone())),
@@ -223,7 +228,12 @@ pub(super) mod tests {
             },
             dataset: "demo".into(),
             dataset_sha256: "def".into(),
-            limits: Limits { budget_seconds: None, steps: None, memory_bytes: 1 },
+            limits: Limits {
+                budget_seconds: None,
+                total_seconds: None,
+                steps: None,
+                memory_bytes: 1,
+            },
             replay: None,
             shard: None,
             tasks: tasks.iter().map(|&t| t.to_owned()).collect(),
@@ -261,7 +271,7 @@ pub(super) mod tests {
     #[test]
     fn everything_else_counts() {
         let here = identity(&["a", "b"]);
-        let changes: [fn(&mut Identity); 9] = [
+        let changes: [fn(&mut Identity); 10] = [
             |i| i.version = "2".into(),
             |i| i.seed = 1,
             |i| i.model.device = "cuda".into(),
@@ -270,6 +280,7 @@ pub(super) mod tests {
             |i| i.shard = "1/2".parse().ok(),
             |i| i.limits.steps = Some(1),
             |i| i.limits.budget_seconds = Some(1.5),
+            |i| i.limits.total_seconds = Some(1.5),
             |i| i.replay = Some("f".into()),
         ];
         for change in changes {

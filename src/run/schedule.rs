@@ -33,18 +33,32 @@ pub enum Share {
     Nothing,
 }
 
+/// Seconds of a run's time that no task is given.
+pub(super) fn margin(seconds: f64) -> f64 {
+    (seconds * 0.02).clamp(0.25, 5.0).min(seconds / 2.0)
+}
+
 impl Deadline {
     /// The deadline `duration` after `start`.
     ///
     /// Tasks are given a little less, for the one that overruns its share and for the last writes.
     pub fn after(start: Instant, duration: Duration) -> Self {
-        let margin =
-            (duration.as_secs_f64() * 0.02).clamp(0.25, 5.0).min(duration.as_secs_f64() / 2.0);
+        let margin = margin(duration.as_secs_f64());
         let end = start + duration;
         Self {
             tasks: end - Duration::from_secs_f64(margin),
             hard: end - Duration::from_secs_f64(margin / 2.0),
         }
+    }
+
+    /// The sooner of the two.
+    pub(super) fn or_sooner(self, other: Self) -> Self {
+        if other.hard < self.hard { other } else { self }
+    }
+
+    /// Seconds from `now` to the moment when the last task should have ended.
+    pub(super) fn left(self, now: Instant) -> f64 {
+        self.tasks.saturating_duration_since(now).as_secs_f64()
     }
 
     /// When whatever is still being worked on is given up.
@@ -62,7 +76,7 @@ impl Schedule {
         let Some(deadline) = self.deadline else {
             return self.budget_seconds.map_or(Share::Unlimited, Share::Seconds);
         };
-        let left = deadline.tasks.saturating_duration_since(now).as_secs_f64();
+        let left = deadline.left(now);
         if left <= least {
             return Share::Nothing;
         }

@@ -40,11 +40,15 @@ pub enum Selector {
     /// `Σ_t P(t) × (share of cells in which s equals t)` with `P` of [`Selector::MbrExact`]: minimum Bayes
     /// risk where each cell counts. From the second rank on, the first is taken to be wrong.
     MbrCells,
+    /// The pair that most probably has the right grid, where with equal chances either the maps are independent
+    /// witnesses (`Π_j P_j(s)`) or one of them alone is right ([`Selector::MbrExact`]). If the first attempt is wrong,
+    /// the second speaks for the views that never believed in it, and is no near-copy by default.
+    Pair,
 }
 
 impl Selector {
     /// All rules.
-    pub const ALL: [Selector; 10] = [
+    pub const ALL: [Selector; 11] = [
         Selector::Majority,
         Selector::Hierarchical,
         Selector::Sum,
@@ -55,6 +59,7 @@ impl Selector {
         Selector::Confidence,
         Selector::MbrExact,
         Selector::MbrCells,
+        Selector::Pair,
     ];
 }
 
@@ -155,7 +160,18 @@ fn scores(ballot: &Ballot<'_>, selector: Selector) -> Vec<f64> {
         }),
         Selector::MbrExact => ballot.shares.clone(),
         Selector::MbrCells => expected_agreement(ballot, &ballot.shares),
+        Selector::Pair => {
+            let witnesses = normalized(&ballot.product);
+            of_each(&|i, _| (witnesses[i] + ballot.shares[i]) / 2.0)
+        }
     }
+}
+
+/// Probabilities in proportion to the exponentials of these.
+fn normalized(logs: &[f64]) -> Vec<f64> {
+    let top = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = logs.iter().map(|log| (log - top).exp()).sum();
+    logs.iter().map(|log| (log - top).exp() / sum).collect()
 }
 
 /// `ln Σ w exp(l)` without overflow or underflow.
@@ -231,7 +247,7 @@ mod tests {
         check(Selector::Hierarchical, 1, &four, &by_symmetry);
         let sum = store(&[("13", &[40.0, 5.0, 10.0]), ("3", &[20.0, 39.0, 1.0])]);
         check(Selector::Sum, 1, &on[..3], &sum);
-        let product = store(&[("13", &[10.0, 10.0]), ("1", &[5.0, 30.0]), ("221", &[1.0, 40.0])]);
+        let product = store(&[("3", &[5.0, 11.0]), ("2", &[30.0, 2.0]), ("1", &[50.0, 1.0])]);
         check(Selector::Product, 1, &on[..2], &product);
         check(Selector::Min, 0, &on[..2], &store(&[("21", &[2.0, 2.0]), ("3", &[60.0, 1.0])]));
         check(Selector::Max, 0, &on[..2], &store(&[("111", &[5.0, 60.0]), ("31", &[50.0, 30.0])]));
@@ -250,6 +266,13 @@ mod tests {
         check(Selector::MbrExact, 2, &on[..2], &exact);
         let cells = store(&[("12", &[2.0, 60.0]), ("22", &[20.0, 2.0]), ("23", &[30.0, 20.0])]);
         check(Selector::MbrCells, 1, &on[..2], &cells);
+        let pair = store(&[
+            ("2", &[15.0, 15.0]),
+            ("312", &[20.0, 2.0]),
+            ("13", &[20.0, 11.0]),
+            ("22", &[3.0, 50.0]),
+        ]);
+        check(Selector::Pair, 2, &on[..2], &pair);
     }
 
     #[test]
@@ -286,6 +309,8 @@ mod tests {
         check(Selector::CountMeanLog, 1.0 + 0.1_f32.ln() / 2.0);
         check(Selector::Confidence, (0.5_f32.sqrt() + 0.2_f32.sqrt()) / 2.0);
         check(Selector::MbrExact, (5.0 / 6.0 + 2.0 / 6.0) / 2.0);
+        let (product, share) = (0.1 / 0.14, (5.0 / 6.0 + 2.0 / 6.0) / 2.0);
+        check(Selector::Pair, (product + share) / 2.0);
     }
 
     #[test]
@@ -341,7 +366,63 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_second_of_a_pair_is_what_the_dissenters_say() {
+        // Two maps are sure of 111, and think 112 the next best; one believes in neither.
+        let candidates = store(&[
+            ("111", &[90.0, 90.0, 1.0]),
+            ("112", &[9.0, 9.0, 5.0]),
+            ("33", &[0.1, 0.1, 80.0]),
+        ]);
+        let ranks = |selector| -> Vec<usize> {
+            let ranked = rank(&candidates, &maps(&[Identity; 3]), selector, &Default::default());
+            ranked.iter().map(|r| r.candidate).collect()
+        };
+        assert_eq!(ranks(Selector::Product), [0, 1, 2]);
+        assert_eq!(ranks(Selector::Pair), [0, 2, 1]);
+    }
+
     proptest! {
+        #[test]
+        fn no_pair_is_more_probably_right_than_the_best_pair(
+            percent in prop::collection::vec(prop::collection::vec(1..40_u8, 4), 2..6),
+            e2e in prop::collection::vec(any::<bool>(), 4),
+        ) {
+            let rows: Vec<Vec<f32>> =
+                percent.iter().map(|r| r.iter().map(|&p| f32::from(p)).collect()).collect();
+            let names = ["11", "12", "31", "1/2", "22"];
+            let named: Vec<(&str, &[f32])> =
+                names.iter().copied().zip(rows.iter().map(Vec::as_slice)).collect();
+            let candidates = store(&named);
+            let mut maps = maps(&[Identity, Rotate90, FlipRows, Transpose]);
+            for (map, e2e) in maps.iter_mut().zip(e2e) {
+                map.format = if e2e { Format::E2e } else { Format::Icl };
+            }
+            let weights = FormatWeights { icl: 1.0, e2e: 0.5 };
+            let weight = |map: &MapMeta| if map.format == Format::E2e { 0.5 } else { 1.0 };
+            // Every way in which the truth may have come about, with its probability.
+            let probability = |grid: usize, map: usize| f64::from(rows[grid][map]) / 100.0;
+            let together = |grid: usize| -> f64 {
+                (0..4).map(|map| probability(grid, map).powf(weight(&maps[map]))).product()
+            };
+            let all: f64 = (0..rows.len()).map(together).sum();
+            let total: f64 = maps.iter().map(weight).sum();
+            let truth = |grid: usize| {
+                let alone = (0..4).map(|map| {
+                    let sum: f64 = (0..rows.len()).map(|other| probability(other, map)).sum();
+                    weight(&maps[map]) / total * probability(grid, map) / sum
+                });
+                0.5 * together(grid) / all + 0.5 * alone.sum::<f64>()
+            };
+            let ranked = rank(&candidates, &maps, Selector::Pair, &weights);
+            let chosen = truth(ranked[0].candidate) + truth(ranked[1].candidate);
+            for a in 0..rows.len() {
+                for b in 0..a {
+                    prop_assert!(truth(a) + truth(b) <= chosen + 1e-6, "{a} {b}");
+                }
+            }
+        }
+
         #[test]
         fn no_rule_looks_at_the_order_of_the_maps(
             percent in prop::collection::vec(prop::collection::vec(1..40_u8, 6), 2..6),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const EXCEPTIONS: [(&str, &str); 0] = [];
 
 /// Modules that know no tensors.
-const WITHOUT_BURN: [&str; 18] = [
+const WITHOUT_BURN: [&str; 19] = [
     "memory",
     "rng",
     "arc",
@@ -21,6 +21,7 @@ const WITHOUT_BURN: [&str; 18] = [
     "vote",
     "adapter",
     "evaluate",
+    "effort",
     "recipe",
     "pipeline",
     "run",

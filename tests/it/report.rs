@@ -57,7 +57,7 @@ fn a_run_becomes_one_file_with_all_that_its_records_hold() {
         assert_eq!(run["curve"]["checks"].as_array().unwrap().len(), 3);
         assert_eq!(run["maps"].as_array().unwrap().len(), 4);
         assert_eq!(test["attempts"].as_array().unwrap().len(), 2);
-        assert_eq!(test["rules"].as_array().unwrap().len(), 10);
+        assert_eq!(test["rules"].as_array().unwrap().len(), 11);
         let best = &test["candidates"][0];
         assert_eq!((&best["grid"], &best["rank"]), (&test["attempts"][0], &json!(1)));
         assert_eq!(test["heat"]["rows"].as_str().unwrap().len(), 11);

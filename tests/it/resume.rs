@@ -73,6 +73,32 @@ fn a_timed_run_can_be_repeated_to_the_byte() {
     assert_eq!(place.read("again/submission.json"), place.read("timed/submission.json"));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_total_time_survives_a_kill_and_can_be_repeated_to_the_byte() {
+    let place = Place::new(&IDS[..3]);
+    // So many steps that fits do not end by themselves.
+    let options = [
+        "--total-time",
+        "6s",
+        "--jobs",
+        "1",
+        "--set",
+        "fit.hold_out=0.3",
+        "--set",
+        "fit.steps=100000",
+    ];
+    solve_and_signal(&place, &options, "KILL", Duration::from_secs(4));
+    assert!(is_valid_submission(&place.path("run/submission.json"), &IDS[..3]));
+    let began = Instant::now();
+    place.arc(&[&["solve", "tasks", "--out", "run"], &options[..]].concat()).assert().success();
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    place.arc(&["solve", "--replay", "run", "--out", "again"]).assert().success();
+    assert_eq!(place.read("again/submission.json"), place.read("run/submission.json"));
+    let both = ["solve", "tasks", "--total-time", "6s", "--budget", "1s"];
+    place.arc(&both).assert().code(2).stderr(predicates::str::contains("cannot be used with"));
+}
+
 #[test]
 fn a_deadline_is_kept() {
     let place = Place::new(&IDS);

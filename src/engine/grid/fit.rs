@@ -135,7 +135,9 @@ pub(super) fn fit(
     if !fit.told {
         notes.push("the output's shape is predicted: no shape rule fits".into());
     }
-    let n_steps = n_steps(&sources, plan.fit, &limits);
+    // Episodes are counted from the beginning of the first fit, everything else from that of this one.
+    let behind = plan.start.map_or(0, |start| start.steps);
+    let n_steps = n_steps(&sources, plan.fit, &limits, behind);
     let checks = formats.contains(&Format::Icl) && plan.fit.check_every > 0;
     let clock = Clock { started: Instant::now(), limits: &limits, n_steps };
     let mut curve: Vec<FitStep> = Vec::new();
@@ -156,10 +158,11 @@ pub(super) fn fit(
             let stop = StopReason::GivenUp;
             return Ok(Fit { adapter: None, curve, steps, best_step: 0, stop, notes });
         }
-        let behind = clock.progress(step);
-        let progress = landing.as_ref().map_or(behind, |l| l.progress(step).max(behind));
-        let source = &sources[step % sources.len()];
-        let episode = source.episode((step / sources.len()) as u64);
+        let by_clock = clock.progress(step);
+        let progress = landing.as_ref().map_or(by_clock, |l| l.progress(step).max(by_clock));
+        let turn = behind + step;
+        let source = &sources[turn % sources.len()];
+        let episode = source.episode((turn / sources.len()) as u64);
         let loss = fit.step(episode, source.format(), step + 1, progress)?;
         let due = plan.fit.check_every > 0 && (step + 1) % plan.fit.check_every == 0;
         let check = (due && checks).then(|| fit.held_out_check());
@@ -220,10 +223,15 @@ impl Landing {
 }
 
 /// Steps that the settings, the limits and the dataset allow.
-fn n_steps(sources: &[EpisodeSource], config: &FitConfig, limits: &FitLimits<'_>) -> usize {
+fn n_steps(
+    sources: &[EpisodeSource],
+    config: &FitConfig,
+    limits: &FitLimits<'_>,
+    behind: usize,
+) -> usize {
     let n = limits.progress.map_or(limits.steps.unwrap_or(config.steps), <[f32]>::len);
     let finite = sources.iter().map(EpisodeSource::steps).try_fold(0, |sum, n| Some(sum + n?));
-    finite.map_or(n, |all| n.min(all as usize))
+    finite.map_or(n, |all| n.min((all as usize).saturating_sub(behind)))
 }
 
 /// What ends a fit, and how far it has come.
@@ -297,7 +305,10 @@ impl<'a> TaskFit<'a> {
                 .then_some(Muon { momentum: MOMENTUM, weight_decay }),
         };
         let e2e = formats.contains(&Format::E2e);
-        let parameters = Parameters::new(&engine.model, plan, &task.id, e2e, &optimizers);
+        let mut parameters = Parameters::new(&engine.model, plan, &task.id, e2e, &optimizers);
+        if let Some(start) = plan.start {
+            parameters.begin_from(engine, start.adapter)?;
+        }
         let mut base = engine.model.map(&mut |_, tensor| Tensor::from_inner(tensor));
         base.precision = config.precision;
         Ok(Self { task, config, base, parameters, optimizers, most, told: is_told(task) })

@@ -8,7 +8,7 @@ use burn::tensor::Device;
 
 use super::{Adapter, Engine, EngineError, Fit, FitLimits, FitPlan, FitStep, ModelInfo};
 use crate::arc::{Task, View};
-use crate::candidate::CellMap;
+use crate::candidate::{CellMap, GivenCells};
 use crate::contamination::TrainingPairs;
 use crate::model::{CheckpointError, GridModel, Weights};
 
@@ -72,6 +72,17 @@ impl Engine for GridEngine {
     ) -> Result<Vec<CellMap>, EngineError> {
         predict::predict(self, task, test, adapter, views)
     }
+
+    fn predict_given(
+        &self,
+        task: &Task,
+        test: usize,
+        adapter: Option<&Adapter>,
+        given: &GivenCells,
+        maps: Vec<CellMap>,
+    ) -> Result<Vec<CellMap>, EngineError> {
+        predict::predict_given(self, task, test, adapter, given, maps)
+    }
 }
 
 #[cfg(all(test, feature = "cpu"))]
@@ -80,8 +91,9 @@ mod tests {
 
     use super::*;
     use crate::arc::{ColorPermutation, Dihedral, Example, Grid, Test};
+    use crate::candidate::sure_cells;
     use crate::dataset::Format;
-    use crate::engine::StopReason;
+    use crate::engine::{Start, StopReason};
     use crate::model::{ContextTokens, GridModelConfig, normal};
     use crate::recipe::Recipe;
     use crate::rng::stream;
@@ -134,8 +146,13 @@ mod tests {
     }
 
     fn fit(engine: &GridEngine, task: &Task, recipe: &Recipe, limits: FitLimits<'_>) -> Fit {
-        let plan =
-            FitPlan { dataset: &recipe.dataset, lora: &recipe.lora, fit: &recipe.fit, seed: 0 };
+        let plan = FitPlan {
+            dataset: &recipe.dataset,
+            lora: &recipe.lora,
+            fit: &recipe.fit,
+            seed: 0,
+            start: None,
+        };
         engine.fit(task, plan, limits, &mut |_| ()).unwrap()
     }
 
@@ -269,11 +286,38 @@ mod tests {
     fn a_task_beyond_the_memory_limit_is_refused_before_any_work() {
         let (engine, task) = (engine(), recolor_task(3));
         let recipe = recipe(&[]);
-        let plan =
-            FitPlan { dataset: &recipe.dataset, lora: &recipe.lora, fit: &recipe.fit, seed: 0 };
+        let plan = FitPlan {
+            dataset: &recipe.dataset,
+            lora: &recipe.lora,
+            fit: &recipe.fit,
+            seed: 0,
+            start: None,
+        };
         let tight = FitLimits { memory_bytes: 1000, ..limits(2) };
         let error = engine.fit(&task, plan, tight, &mut |_| ()).unwrap_err();
         assert!(matches!(error, EngineError::Memory { .. }), "{error}");
+    }
+
+    #[test]
+    fn given_cells_keep_what_was_said_of_them_and_change_what_is_said_of_the_others() {
+        let (engine, task) = (engine(), recolor_task(3));
+        for format in ["icl", "both"] {
+            let recipe = recipe(&[&format!("fit.format={format}")]);
+            let adapter = fit(&engine, &task, &recipe, limits(2)).adapter;
+            let maps = engine.predict(&task, 0, adapter.as_ref(), &views()).unwrap();
+            let given =
+                (1..100).filter_map(|percent| sure_cells(&maps, f64::from(percent) / 100.0));
+            let given = given.rev().find(|given| (1..12).contains(&given.count())).unwrap();
+            let again =
+                engine.predict_given(&task, 0, adapter.as_ref(), &given, maps.clone()).unwrap();
+            assert_eq!(again.len(), maps.len());
+            for (before, after) in maps.iter().zip(&again) {
+                assert_eq!(before.meta(), after.meta());
+                for (i, color) in given.shown(&before.view).iter().enumerate() {
+                    assert_eq!(color.is_some(), before.log_probs[i] == after.log_probs[i], "{i}");
+                }
+            }
+        }
     }
 
     #[test]
@@ -287,6 +331,38 @@ mod tests {
         adapter.base = "other".into();
         let error = engine.predict(&task, 0, Some(&adapter), &views()).unwrap_err();
         assert!(matches!(error, EngineError::WrongBase { .. }));
+    }
+
+    #[test]
+    fn a_fit_goes_on_from_an_earlier_one() {
+        let (engine, task) = (engine(), recolor_task(4));
+        let check = |set: &[&str]| {
+            let recipe = recipe(&[set, &["fit.check_every=0", "fit.patience=0"]].concat());
+            let (dataset, lora, config) = (&recipe.dataset, &recipe.lora, &recipe.fit);
+            let go_on = |start, steps| {
+                let plan = FitPlan { dataset, lora, fit: config, seed: 0, start };
+                engine.fit(&task, plan, limits(steps), &mut |_| ()).unwrap()
+            };
+            let first = go_on(None, 40);
+            let adapter = first.adapter.as_ref().unwrap();
+            let start = Some(Start { adapter, steps: 40 });
+            assert_eq!(go_on(start, 0).adapter.as_ref(), Some(adapter), "{set:?}");
+            let loss = |fit: &Fit| fit.curve[..8].iter().map(|step| step.loss).sum::<f32>();
+            let (fresh, later) = (loss(&first), loss(&go_on(start, 8)));
+            assert!(later < 0.9 * fresh, "{set:?}: {fresh} at first, {later} later");
+            // Its episodes are those that follow, not the first ones again.
+            let again = go_on(Some(Start { adapter, steps: 0 }), 8);
+            assert_ne!(again.curve[0].loss, go_on(start, 8).curve[0].loss);
+        };
+        check(&["fit.format=both"]);
+        check(&["fit.format=icl", "fit.method=full"]);
+        let other = recipe(&["lora.rank=3"]);
+        let fitted = fit(&engine, &task, &recipe(&[]), limits(1)).adapter.unwrap();
+        let start = Some(Start { adapter: &fitted, steps: 1 });
+        let plan =
+            FitPlan { dataset: &other.dataset, lora: &other.lora, fit: &other.fit, seed: 0, start };
+        let error = engine.fit(&task, plan, limits(1), &mut |_| ()).unwrap_err();
+        assert!(error.to_string().contains("another shape"), "{error}");
     }
 
     #[test]

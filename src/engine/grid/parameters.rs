@@ -91,6 +91,25 @@ impl Parameters {
         Self { method: plan.fit.method, shape, values, moments, n_adapter }
     }
 
+    /// Puts what an adapter has learnt in the place of fresh weights. Task tokens that it lacks stay fresh.
+    pub(super) fn begin_from(
+        &mut self,
+        engine: &GridEngine,
+        adapter: &Adapter,
+    ) -> Result<(), EngineError> {
+        let (model, tasks, lora) = engine.adapted(Some(adapter))?;
+        if lora.as_ref().map(|lora| lora.shape) != self.shape {
+            let problem = "has another shape than the recipe asks for".to_owned();
+            return Err(EngineError::BadTensor { name: "lora".to_owned(), problem });
+        }
+        let mut values = lora.map_or_else(|| trunk(&model), |lora| lora.blocks);
+        values.extend(tasks.into_iter().flat_map(|tasks| [tasks, model.frames.clone()]));
+        for (here, there) in self.values.iter_mut().zip(values) {
+            *here = there;
+        }
+        Ok(())
+    }
+
     /// The model with these parameters in place, its task table, and its LoRA.
     pub(super) fn install(&self, base: &GridModel, values: &[Tensor<2>]) -> Adapted {
         let mut model = base.clone();
@@ -147,6 +166,18 @@ impl Parameters {
 const PREFIX: &str = "base_model.model.";
 const TASK_TOKENS: &str = "task_tokens";
 const FRAMES: &str = "frames";
+
+/// The trunk's weights, in the order in which a full fit has them.
+fn trunk(model: &GridModel) -> Vec<Tensor<2>> {
+    let mut values = Vec::new();
+    model.map(&mut |name, tensor| {
+        if name.starts_with("blocks.") {
+            values.push(tensor.clone());
+        }
+        tensor
+    });
+    values
+}
 
 fn with_trunk(base: &GridModel, values: &[Tensor<2>]) -> GridModel {
     let mut next = values.iter().cloned();
