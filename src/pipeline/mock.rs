@@ -12,11 +12,11 @@ use sha2::{Digest, Sha256};
 use super::{TaskLimits, TaskRecord, solve_task};
 use crate::adapter::FitFormat;
 use crate::arc::{ColorPermutation, Example, Grid, Task, Test, View};
-use crate::candidate::{CellMap, N_CLASSES};
+use crate::candidate::{CellMap, MapMeta, N_CLASSES, Predictions};
 use crate::dataset::Format;
 use crate::engine::{
     Adapter, Check, Engine, EngineError, Fit, FitLimits, FitPlan, FitStep, HostTensor, ModelInfo,
-    StopReason,
+    PredictPlan, StopReason,
 };
 use crate::recipe::Recipe;
 
@@ -119,7 +119,8 @@ impl Engine for Mock {
         test: usize,
         adapter: Option<&Adapter>,
         views: &[View],
-    ) -> Result<Vec<CellMap>, EngineError> {
+        _: PredictPlan<'_>,
+    ) -> Result<Predictions, EngineError> {
         assert!(!task.id.contains("panic-predict"), "told to panic");
         assert!(adapter.is_none() || !task.id.contains("panic-adapted"), "told to panic");
         let number = adapter.map_or(0, |a| a.tensors["number"].values[0] as u8);
@@ -129,7 +130,18 @@ impl Engine for Mock {
             let odd = u8::from(view.dihedral.index() % 4 == 3);
             map(&task.tests[test].input, view, number.wrapping_add(odd))
         });
-        Ok(maps.collect())
+        Ok(Predictions::Cells(maps.collect()))
+    }
+
+    fn score(
+        &self,
+        _: &Task,
+        _: usize,
+        _: Option<&Adapter>,
+        _: &MapMeta,
+        _: &[&Grid],
+    ) -> Result<Vec<f32>, EngineError> {
+        unreachable!("maps of cells score every grid")
     }
 }
 

@@ -14,7 +14,7 @@ mod stages;
 use std::sync::atomic::AtomicBool;
 
 pub use curve::Curve;
-pub use record::{Replay, Seconds, Solved, TaskRecord, TestRecord, fallback_attempts};
+pub use record::{CutShort, Replay, Seconds, Solved, TaskRecord, TestRecord, fallback_attempts};
 
 use crate::arc::{Grid, Task};
 use crate::engine::{Adapter, Engine, Fit, FitStep, StopReason};
@@ -93,8 +93,8 @@ pub fn solve_task(
     let failed = no_fit(StopReason::NotFitted, Some("the base model answers without a fit"));
     let fit = solving.keep(fit).unwrap_or(failed);
     let predicted = solving.predict(&baseline, fit.adapter.as_ref(), on_event)?;
-    let tests = solving.choose(&predicted);
-    Ok(solving.finish(&baseline, fit, &predicted, tests))
+    let chosen = solving.choose(&predicted, fit.adapter.as_ref())?;
+    Ok(solving.finish(&baseline, fit, &predicted, chosen))
 }
 
 /// Fits a task's adapter and does nothing else. An interrupt ends the fit, and what was learnt is kept.
@@ -128,10 +128,10 @@ pub fn predict_task(
     let mut solving = Solving::begin(engine, task, recipe, limits);
     let baseline = solving.baseline(on_event);
     let predicted = solving.predict(&baseline, adapter, on_event)?;
-    let tests = solving.choose(&predicted);
+    let chosen = solving.choose(&predicted, adapter)?;
     let mut fit = no_fit(StopReason::NotFitted, None);
     fit.adapter = adapter.cloned();
-    Ok(solving.finish(&baseline, fit, &predicted, tests))
+    Ok(solving.finish(&baseline, fit, &predicted, chosen))
 }
 
 #[cfg(test)]
