@@ -89,7 +89,7 @@ fn predict(bencher: Bencher, side: usize) {
     let views = sample_views(&recipe("default", &[]).views, task.examples.len(), 0, &task.id);
     bencher
         .counter(ItemsCount::new(views.len()))
-        .bench_local(|| engine.predict(black_box(&task), 0, None, &views).unwrap());
+        .bench_local(|| engine.cell_maps(black_box(&task), 0, None, &views).unwrap());
 }
 
 /// Steps of a LoRA fit: episode, forward, backward, AdamW. Items are steps.

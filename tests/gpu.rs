@@ -144,7 +144,7 @@ fn a_lora_fit_and_its_predictions_agree_with_the_cpu() {
     let gpu = GridEngine::new(&weights, &device, &name).unwrap();
     let cpu = GridEngine::new(&weights, &Device::flex(), "cpu").unwrap();
     let predict = |engine: &GridEngine, fit: Option<&Fit>| {
-        engine.predict(&task, 0, fit.and_then(|f| f.adapter.as_ref()), &views).unwrap()
+        engine.cell_maps(&task, 0, fit.and_then(|f| f.adapter.as_ref()), &views).unwrap()
     };
 
     let base = predict(&cpu, None);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::NBestConfig;
 use super::cell_map::{CellMap, IMPOSSIBLE, Shape};
 use super::majority::{column_majority, row_majority};
+use super::prediction::Proposals;
 use super::prepared::PreparedMap;
 use super::score::score_prepared;
 use crate::arc::{Color, Dihedral, Grid, MAX_SIDE, N_COLORS};
@@ -105,13 +106,79 @@ pub fn collect_candidates(maps: &[CellMap], config: &CandidateConfig) -> Vec<Can
         entry(&mut found, &product).0.product = true;
     }
     if config.majorities {
-        for group in vote_groups(maps.iter().map(|m| m.map.view.dihedral)) {
-            let grids: Vec<&Grid> = group.members.iter().map(|&i| &proposals[i]).collect();
-            for grid in [row_majority(&grids), column_majority(&grids)].into_iter().flatten() {
-                entry(&mut found, &grid).0.majority = true;
+        let proposals: Vec<Option<&Grid>> = proposals.iter().map(Some).collect();
+        add_majorities(&mut found, maps.iter().map(|m| m.map.view.dihedral), &proposals);
+    }
+    let mut candidates = in_order(found, config);
+    let scores = score_prepared(&maps, &candidates.iter().map(|c| &c.grid).collect::<Vec<_>>());
+    for (candidate, scores) in candidates.iter_mut().zip(scores) {
+        candidate.log_probs = scores.into_iter().map(rounded).collect();
+    }
+    candidates
+}
+
+/// The distinct grids among the proposals for one test, in the same order, without scores: what a proposal does not
+/// say is the model's to say ([`add_scores`]).
+///
+/// `config.n_best.limit` holds for the grids that each may add to its first; the other settings of
+/// `config.n_best`, and the product, belong to cell maps.
+pub fn merge_proposals(proposals: &[Proposals], config: &CandidateConfig) -> Vec<Candidate> {
+    let mut found = BTreeMap::new();
+    for (index, proposals) in proposals.iter().enumerate() {
+        for (rank, (grid, log_prob)) in proposals.grids.iter().enumerate() {
+            if rank > config.n_best.limit {
+                break;
             }
+            let (candidate, best) = entry(&mut found, grid);
+            *best = best.max(*log_prob);
+            if rank == 0 { &mut candidate.proposed_by } else { &mut candidate.found_by }
+                .push(index);
         }
     }
+    if config.majorities {
+        let firsts: Vec<Option<&Grid>> =
+            proposals.iter().map(|p| p.grids.first().map(|(grid, _)| grid)).collect();
+        let dihedrals = proposals.iter().map(|p| p.meta.view.dihedral);
+        add_majorities(&mut found, dihedrals, &firsts);
+    }
+    in_order(found, config)
+}
+
+/// Adds what one more map says of each candidate.
+///
+/// # Panics
+/// If there is not one log-probability for each.
+pub fn add_scores(candidates: &mut [Candidate], log_probs: Vec<f32>) {
+    assert_eq!(candidates.len(), log_probs.len(), "one for each candidate");
+    for (candidate, log_prob) in candidates.iter_mut().zip(log_probs) {
+        candidate.log_probs.push(rounded(log_prob));
+    }
+}
+
+/// Forgets who has found a candidate among the maps from `n_maps` on, for those have not scored it.
+pub fn forget_maps(candidates: &mut [Candidate], n_maps: usize) {
+    for candidate in candidates {
+        candidate.proposed_by.retain(|&map| map < n_maps);
+        candidate.found_by.retain(|&map| map < n_maps);
+    }
+}
+
+/// Adds the majorities of all proposals and of those of each symmetry.
+fn add_majorities(
+    found: &mut Found,
+    dihedrals: impl Iterator<Item = Dihedral> + Clone,
+    proposals: &[Option<&Grid>],
+) {
+    for group in vote_groups(dihedrals) {
+        let grids: Vec<&Grid> = group.members.iter().filter_map(|&i| proposals[i]).collect();
+        for grid in [row_majority(&grids), column_majority(&grids)].into_iter().flatten() {
+            entry(found, &grid).0.majority = true;
+        }
+    }
+}
+
+/// The candidates that are kept, in the order that [`collect_candidates`] states.
+fn in_order(found: Found, config: &CandidateConfig) -> Vec<Candidate> {
     let mut found: Vec<(Candidate, f32)> = found.into_values().collect();
     // The sort is stable, and the grids are in order already.
     found.sort_by(|(a, best_of_a), (b, best_of_b)| {
@@ -119,12 +186,7 @@ pub fn collect_candidates(maps: &[CellMap], config: &CandidateConfig) -> Vec<Can
         key(b).cmp(&key(a)).then(best_of_b.total_cmp(best_of_a))
     });
     found.truncate(config.max_candidates.max(1));
-    let mut candidates: Vec<Candidate> = found.into_iter().map(|(c, _)| c).collect();
-    let scores = score_prepared(&maps, &candidates.iter().map(|c| &c.grid).collect::<Vec<_>>());
-    for (candidate, scores) in candidates.iter_mut().zip(scores) {
-        candidate.log_probs = scores.into_iter().map(rounded).collect();
-    }
-    candidates
+    found.into_iter().map(|(candidate, _)| candidate).collect()
 }
 
 /// Candidates by grid, with the highest log-probability under a map that has them among its best.

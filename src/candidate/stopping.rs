@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::CellMap;
+use super::Predictions;
 
 /// When predicting ends before all views are done. Views count as votes for what they propose; the rule is asked
 /// between calls of the model, and every test of a task must have settled.
@@ -25,14 +25,17 @@ pub enum ViewStop {
 const CONFIDENCE: f64 = 0.95;
 
 impl ViewStop {
-    /// Whether predicting may end after these maps of one test, when `remaining` are still to come.
-    pub fn is_settled(self, maps: &[CellMap], remaining: usize) -> bool {
-        if self == Self::Never || maps.is_empty() {
+    /// Whether predicting may end after these predictions of one test, when `remaining` are still to come.
+    pub fn is_settled(self, predictions: &Predictions, remaining: usize) -> bool {
+        if self == Self::Never {
             return false;
         }
         let mut votes = BTreeMap::new();
-        for map in maps {
-            *votes.entry(map.proposal()).or_insert(0_usize) += 1;
+        for grid in predictions.proposals() {
+            *votes.entry(grid).or_insert(0_usize) += 1;
+        }
+        if votes.is_empty() {
+            return false;
         }
         let mut counts: Vec<usize> = votes.into_values().collect();
         counts.sort_unstable_by(|a, b| b.cmp(a));
@@ -78,8 +81,9 @@ mod tests {
 
     #[test]
     fn each_rule_ends_where_it_says() {
-        let maps = |texts: &[&str]| -> Vec<CellMap> {
-            texts.iter().map(|text| sure_map(View::IDENTITY, &grid(text), 0.9)).collect()
+        let maps = |texts: &[&str]| {
+            let map = |text: &&str| sure_map(View::IDENTITY, &grid(text), 0.9);
+            Predictions::Cells(texts.iter().map(map).collect())
         };
         let three = maps(&["12", "12", "12"]);
         let four = maps(&["12", "12", "12", "12"]);
@@ -94,6 +98,6 @@ mod tests {
         // 1 − 2⁻⁴ and 1 − 2⁻⁵.
         assert!(!ViewStop::Beta.is_settled(&three, 100) && ViewStop::Beta.is_settled(&four, 100));
         assert!(!ViewStop::Beta.is_settled(&split, 100));
-        assert!(!ViewStop::Beta.is_settled(&[], 0));
+        assert!(!ViewStop::Beta.is_settled(&Predictions::default(), 0));
     }
 }

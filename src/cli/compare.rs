@@ -96,7 +96,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
     let dataset = args.dataset()?;
     let out = args.out.clone().unwrap_or_else(|| default_path(&comparison, &dataset));
     let works = comparison.works();
-    let model = args.machine.load_engine()?.info();
+    let model = args.machine.load_engine(&comparison.variants[0].recipe)?.info();
     let interrupted = interrupt::flag();
     std::fs::create_dir_all(out.join("runs")).with_context(|| out.display().to_string())?;
     if !global.json {
@@ -166,7 +166,8 @@ impl Args {
         let mut overrides = self.recipe.set.clone();
         overrides.extend(self.recipe.seed.map(|seed| format!("seed={seed}")));
         let recipe = self.recipe.recipe.as_deref();
-        let mut comparison = Comparison::read(&self.comparison, recipe, &overrides)?;
+        let mut comparison =
+            Comparison::read(&self.comparison, recipe, &overrides, self.machine.family())?;
         if !self.variants.is_empty() {
             comparison.select(&self.variants)?;
         }

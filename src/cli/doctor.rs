@@ -8,6 +8,7 @@ use super::{BURN_VERSION, Global, Outcome, terminal};
 use crate::device::{self, DeviceError, DeviceInfo};
 use crate::memory;
 use crate::public::{self, ResolveError};
+use crate::recipe::{Recipe, for_family};
 
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
@@ -69,7 +70,8 @@ fn devices() -> Vec<Finding> {
 
 /// The base model, loaded on the device that is asked for.
 fn model(machine: &MachineArgs) -> Finding {
-    match machine.load_engine() {
+    let recipe = Recipe::resolve::<&str>(&for_family("default", machine.family()), &[]);
+    match recipe.map_err(anyhow::Error::from).and_then(|recipe| machine.load_engine(&recipe)) {
         Ok(engine) => {
             let info = engine.info();
             let trained = engine

@@ -59,10 +59,10 @@ pub struct Args {
 
 pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
     let began = Instant::now();
-    let recipe = args.recipe.resolve(&args.tasks.name)?;
+    let recipe = args.recipe.resolve(&args.tasks.name, args.machine.family())?;
     let task = one_task(&args.tasks, args.task.as_deref())?;
     let interrupted = interrupt::flag();
-    let engine = args.machine.load_engine()?;
+    let engine = args.machine.load_engine(&recipe)?;
     let (fit, predicted) = args.machine.with_threads(|| {
         let fit = args.fit(engine.as_ref(), &task, &recipe, interrupted, global)?;
         // An interrupt has ended the fit; the prediction is wanted all the same.

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{bail, ensure};
+use anyhow::bail;
 use serde_json::json;
 
 use super::input::Tasks;
@@ -13,7 +13,6 @@ use super::settings::{DEFAULT_MEMORY, MachineArgs, RecipeArgs};
 use super::values::bytes;
 use super::{Global, Outcome, interrupt, terminal};
 use crate::arc::{Submission, Task};
-use crate::engine::EngineError;
 use crate::evaluate::TaskScore;
 use crate::memory;
 use crate::pipeline::{TaskLimits, TaskRecord, predict_task};
@@ -48,13 +47,12 @@ pub struct Args {
 
 pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
     let began = Instant::now();
-    let recipe = args.recipe.resolve(&args.tasks.name)?;
+    let recipe = args.recipe.resolve(&args.tasks.name, args.machine.family())?;
     let task = one_task(&args.tasks, args.task.as_deref())?;
     let adapter = args.adapter.as_deref().map(load_adapter).transpose()?;
-    let engine = args.machine.load_engine()?;
+    let engine = args.machine.load_engine(&recipe)?;
     if let Some(adapter) = &adapter {
-        let (expected, found) = (engine.info().sha256, adapter.base.clone());
-        ensure!(expected == found, EngineError::WrongBase { expected, found });
+        adapter.check_base(&engine.info())?;
     }
     let interrupted = interrupt::flag();
     let limits = TaskLimits {

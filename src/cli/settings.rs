@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
-use crate::engine::{Engine, load_engine};
+use anyhow::ensure;
+
+use crate::engine::{Engine, Family, load_engine};
 use crate::public;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, for_family};
 
 /// Bytes of memory that a task may use without `--memory`: with a task on each of two cores a run stays
 /// well below 1.5 GiB.
@@ -15,8 +17,8 @@ pub(super) const DEFAULT_MEMORY: &str = "600M";
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Recipe")]
 pub(super) struct RecipeArgs {
-    /// A preset (default, fast, paper, poe) or a recipe file [default: fast for the embedded tasks, else
-    /// default].
+    /// A preset (default, fast, paper, poe; for language models also nvarc) or a recipe file [default: fast for the
+    /// embedded tasks, else default]. With a language model `paper` means llama-paper, and so on.
     #[arg(long, value_name = "NAME|FILE")]
     pub recipe: Option<String>,
     /// Change one key of the recipe, such as fit.learning_rate=1e-4; may be given more than once.
@@ -28,13 +30,14 @@ pub(super) struct RecipeArgs {
 }
 
 impl RecipeArgs {
-    /// The recipe for the tasks of that name, with all overrides.
-    pub(super) fn resolve(&self, tasks: &str) -> anyhow::Result<Recipe> {
+    /// The recipe for the tasks of that name and a model of that family, with all overrides.
+    pub(super) fn resolve(&self, tasks: &str, family: Family) -> anyhow::Result<Recipe> {
         // The embedded tasks are there to see the program at work, which should not take long.
         let usual = if tasks == public::DEMO { "fast" } else { "default" };
         let mut overrides = self.set.clone();
         overrides.extend(self.seed.map(|seed| format!("seed={seed}")));
-        Ok(Recipe::resolve(self.recipe.as_deref().unwrap_or(usual), &overrides)?)
+        let name = for_family(self.recipe.as_deref().unwrap_or(usual), family);
+        Ok(Recipe::resolve(&name, &overrides)?)
     }
 }
 
@@ -42,8 +45,9 @@ impl RecipeArgs {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Machine")]
 pub(super) struct MachineArgs {
-    /// The base model: an embedded one by name, or a weights file.
-    #[arg(long, value_name = "NAME|FILE", default_value = "default")]
+    /// The base model: an embedded one by name, a weights file, or or a language model (Llama 3, Mistral, Qwen2,
+    /// Qwen3): the folder of a Hugging Face checkpoint, or its identifier on the hub, OWNER/NAME.
+    #[arg(long, value_name = "MODEL", default_value = "default")]
     pub model: String,
     /// Where to compute: auto, cpu, wgpu[:N] or cuda[:N].
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
@@ -54,9 +58,26 @@ pub(super) struct MachineArgs {
 }
 
 impl MachineArgs {
-    /// Loads the model.
-    pub(super) fn load_engine(&self) -> anyhow::Result<Arc<dyn Engine>> {
-        Ok(load_engine(&self.model, &self.device)?.into())
+    /// The family of the model.
+    pub(super) fn family(&self) -> Family {
+        Family::of(&self.model)
+    }
+
+    /// Loads the model, for a recipe.
+    pub(super) fn load_engine(&self, recipe: &Recipe) -> anyhow::Result<Arc<dyn Engine>> {
+        let Recipe { name, family, .. } = recipe;
+        let (is, other) = match self.family() {
+            Family::Grid => {
+                ("a grid model", "take default, fast, paper or poe, or one that extends these")
+            }
+            Family::Llama => ("a language model", "take one that extends llama-default"),
+        };
+        ensure!(
+            *family == self.family(),
+            "the recipe {name} is not for {}, which is {is}; {other}",
+            self.model
+        );
+        Ok(load_engine(&self.model, &self.device, &recipe.language)?.into())
     }
 
     /// Threads to use.

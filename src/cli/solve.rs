@@ -103,7 +103,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
     let recipe = args.recipe(earlier.as_ref())?;
     let whole = args.dataset(earlier.as_ref())?;
     let interrupted = interrupt::flag();
-    let engine = args.machine.load_engine()?;
+    let engine = args.machine.load_engine(&recipe)?;
     let identity = args.identity(&recipe, &whole, engine.info(), earlier.as_ref())?;
     let dataset = own_part(whole, &identity);
     let path = args.out.clone().unwrap_or_else(|| default_path(&identity));
@@ -231,7 +231,7 @@ impl Args {
         if let Some(earlier) = earlier {
             recipe.recipe = Some(earlier.path.join("recipe.toml").display().to_string());
         }
-        recipe.resolve(self.name(earlier))
+        recipe.resolve(self.name(earlier), self.machine.family())
     }
 
     /// The tasks of all shards.

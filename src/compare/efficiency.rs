@@ -103,7 +103,7 @@ mod tests {
         record.seconds = Seconds { baseline: 1.0, fit: 5.0, predict: 3.0, vote: 1.0, total: 10.0 };
         let candidates = store(candidates);
         let tally = tally_votes(&candidates, &record.maps, &vote());
-        record.tests = vec![TestRecord { candidates, tally, uncertainty: None }];
+        record.tests = vec![TestRecord { candidates, tally, uncertainty: None, cut: vec![] }];
         (task, record)
     }
 

@@ -5,7 +5,8 @@ use std::path::Path;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::recipe::{Recipe, RecipeError};
+use crate::engine::Family;
+use crate::recipe::{Recipe, RecipeError, for_family};
 use crate::vote::VoteConfig;
 
 /// The embedded comparisons, by name.
@@ -143,6 +144,7 @@ impl Comparison {
         source: &str,
         recipe: Option<&str>,
         overrides: &[String],
+        family: Family,
     ) -> Result<Self, CompareError> {
         let embedded = COMPARISONS.iter().find(|(name, _)| *name == source);
         let path = Path::new(source);
@@ -168,7 +170,7 @@ impl Comparison {
                 }
                 _ => base,
             });
-        let base = recipe.or(base.as_deref()).unwrap_or("default");
+        let base = for_family(recipe.or(base.as_deref()).unwrap_or("default"), family);
         let mut variants: Vec<Variant> = Vec::with_capacity(written.variants.len());
         for variant in written.variants {
             let WrittenVariant { name, steps, seconds, scheduled, set } = variant;
@@ -180,7 +182,7 @@ impl Comparison {
             }
             let mut overrides = overrides.to_vec();
             overrides.extend(assignments(&set, ""));
-            let recipe = Recipe::resolve(base, &overrides).map_err(|source_error| {
+            let recipe = Recipe::resolve(&base, &overrides).map_err(|source_error| {
                 let (origin, variant) = (source.to_owned(), name.clone());
                 CompareError::Recipe { origin, variant, source: Box::new(source_error) }
             })?;
@@ -273,7 +275,7 @@ mod tests {
         let path = folder.path().join("mine.toml");
         std::fs::write(&path, text).unwrap();
         let name = path.to_str().unwrap();
-        let read = Comparison::read(name, None, &["lora.rank=4".to_owned()]);
+        let read = Comparison::read(name, None, &["lora.rank=4".to_owned()], Family::Grid);
         read.map_err(|e| e.to_string().replace(name, "mine.toml"))
     }
 
@@ -294,7 +296,7 @@ mod tests {
     #[test]
     fn every_embedded_comparison_resolves_and_its_baseline_is_there() {
         for (name, _) in COMPARISONS {
-            let comparison = Comparison::read(name, None, &[]).unwrap();
+            let comparison = Comparison::read(name, None, &[], Family::Grid).unwrap();
             assert!(comparison.variants.len() >= 4, "{name}");
             assert!(comparison.baseline < comparison.variants.len());
         }
@@ -357,7 +359,7 @@ mod tests {
         assert!(error.contains("did you mean `fit.learning_rate`?"), "{error}");
         assert!(complaint("[[variants]]\nname = 'a'\nseconds = 0.0").contains("above 0"));
         assert!(complaint("[[variants]]\nnam = 'a'").contains("unknown field"));
-        let error = Comparison::read("nowhere", None, &[]).unwrap_err().to_string();
+        let error = Comparison::read("nowhere", None, &[], Family::Grid).unwrap_err().to_string();
         assert!(error.contains("ablation-paper"), "{error}");
     }
 }

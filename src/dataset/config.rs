@@ -41,13 +41,14 @@ pub enum LossOn {
     /// The held-out pair's output alone; written `test-output`.
     TestOutput,
     /// Also the outputs of the demonstrations from the `k`-th on, counted from 1, each predicted from the
-    /// ones before it; written `outputs-from-k`. `k` is at least 2: the first has nothing to be read from.
+    /// ones before it; written `outputs-from-k`. The first has nothing to be read from: only a language model, which
+    /// learns from it what outputs look like, takes a `k` of 1.
     OutputsFrom(usize),
 }
 
 /// A text that is no [`LossOn`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is neither `test-output` nor `outputs-from-K` with K of at least 2")]
+#[error("`{0}` is neither `test-output` nor `outputs-from-K` with K of at least 1")]
 pub struct BadLossOn(pub String);
 
 impl TryFrom<String> for LossOn {
@@ -57,7 +58,7 @@ impl TryFrom<String> for LossOn {
             return Ok(LossOn::TestOutput);
         }
         let k = text.strip_prefix("outputs-from-").and_then(|k| k.parse().ok());
-        k.filter(|&k| k >= 2).map(LossOn::OutputsFrom).ok_or(BadLossOn(text))
+        k.filter(|&k| k >= 1).map(LossOn::OutputsFrom).ok_or(BadLossOn(text))
     }
 }
 
@@ -143,7 +144,7 @@ mod tests {
             assert_eq!(String::from(loss), text);
             assert_eq!(LossOn::try_from(text.to_owned()), Ok(loss));
         }
-        for text in ["", "outputs-from-1", "outputs-from-", "outputs-from-x", "all"] {
+        for text in ["", "outputs-from-0", "outputs-from-", "outputs-from-x", "all"] {
             assert_eq!(LossOn::try_from(text.to_owned()), Err(BadLossOn(text.into())));
         }
     }

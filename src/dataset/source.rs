@@ -161,7 +161,7 @@ pub(super) fn item_queries(target: usize, context: &[usize], loss_on: LossOn) ->
 fn preceding(order: &[usize], loss_on: LossOn) -> Vec<Query> {
     match loss_on {
         LossOn::TestOutput => Vec::new(),
-        LossOn::OutputsFrom(k) => (k.max(2) - 1..order.len())
+        LossOn::OutputsFrom(k) => (k.max(1) - 1..order.len())
             .map(|j| Query { target: order[j], context: order[..j].to_vec() })
             .collect(),
     }

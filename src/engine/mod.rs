@@ -1,14 +1,21 @@
 //! The interface between the engine and a model family, with the values that cross it.
 //!
-//! A family knows how to fit an adapter to a task and how to predict a test output under given views.
-//! Everything around it (runs, votes, reports) knows nothing else about a model.
+//! A family knows how to fit an adapter to a task, how to predict a test output under given views, and how probable a
+//! grid is under a view. Everything around it (runs, votes, reports) knows nothing else about a model.
 
+mod course;
+mod decode;
 mod encode;
+mod family;
 mod grid;
+mod llama;
 mod load;
 
+pub use decode::{DecodeConfig, DecodeMethod};
 pub use encode::{Encoded, Told, canvas_of, frame_code, query_canvas, shown_canvas};
+pub use family::{Family, LanguageConfig, WeightFormat, is_identifier};
 pub use grid::GridEngine;
+pub use llama::{LlamaEngine, LlamaLoadError, WriterError};
 pub use load::{LoadError, embedded_models, load_engine, load_weights};
 
 use std::collections::BTreeMap;
@@ -17,8 +24,8 @@ use std::sync::atomic::AtomicBool;
 use serde::{Deserialize, Serialize};
 
 use crate::adapter::{FitConfig, LoraConfig};
-use crate::arc::{Task, View};
-use crate::candidate::{CellMap, GivenCells};
+use crate::arc::{Grid, Task, View};
+use crate::candidate::{CellMap, GivenCells, MapMeta, Predictions};
 use crate::contamination::TrainingPairs;
 use crate::dataset::{DatasetConfig, Format};
 pub use crate::model::HostTensor;
@@ -39,7 +46,7 @@ pub struct ModelInfo {
 /// What a fit has learnt: nothing of the base model, only what was added for the task.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Adapter {
-    /// SHA-256 of the base model's weights.
+    /// SHA-256 of the base model's weights; empty if it is not known, as of an adapter that PEFT has trained.
     pub base: String,
     /// Formats it was fitted in, and predicts in.
     pub formats: Vec<Format>,
@@ -48,6 +55,30 @@ pub struct Adapter {
     /// Tensors by name: PEFT's `base_model.model.<module>.lora_A.weight` and `.lora_B.weight`, and for the
     /// end-to-end format `task_tokens` and the frame embeddings.
     pub tensors: BTreeMap<String, HostTensor>,
+}
+
+impl Adapter {
+    /// The family of its base, as the names of its tensors tell.
+    pub fn family(&self) -> Family {
+        let is_llama = |name: &String| {
+            name.contains(".model.layers.")
+                || name.contains("lm_head")
+                || name.contains("embed_tokens")
+        };
+        if self.tensors.keys().any(is_llama) { Family::Llama } else { Family::Grid }
+    }
+
+    /// Checks that the adapter belongs to a model, as far as it says.
+    ///
+    /// # Errors
+    /// [`EngineError::WrongBase`].
+    pub fn check_base(&self, model: &ModelInfo) -> Result<(), EngineError> {
+        if self.base.is_empty() || self.base == model.sha256 {
+            return Ok(());
+        }
+        let (expected, found) = (model.sha256.clone(), self.base.clone());
+        Err(EngineError::WrongBase { expected, found })
+    }
 }
 
 /// A held-out check: how many demonstrations were reproduced exactly from the others.
@@ -132,6 +163,13 @@ pub struct Fit {
     pub notes: Vec<String>,
 }
 
+impl Fit {
+    /// What stands for a fit where there is none.
+    pub fn none(stop: StopReason) -> Self {
+        Self { adapter: None, curve: Vec::new(), steps: 0, best_step: 0, stop, notes: Vec::new() }
+    }
+}
+
 /// Why a family could not fit or predict.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -162,6 +200,28 @@ pub enum EngineError {
     /// Loss or weights became infinite or not a number.
     #[error("the loss became {0} at step {1}; lower fit.learning_rate")]
     Diverged(f32, usize),
+    /// A task that is longer than the model's context even without demonstrations.
+    #[error(
+        "the task's text has {tokens} tokens without any demonstration, more than the {most} that fit"
+    )]
+    TooLong {
+        /// Tokens of the text.
+        tokens: usize,
+        /// Tokens that fit.
+        most: usize,
+    },
+    /// A text that the tokenizer cannot spell.
+    #[error(transparent)]
+    Writer(#[from] WriterError),
+    /// Tokens that the model cannot be fed.
+    #[error(transparent)]
+    Input(#[from] crate::llama::InputError),
+    /// A step that cannot be taken.
+    #[error(transparent)]
+    Train(#[from] crate::llama::TrainError),
+    /// An adapter that cannot be made for the model.
+    #[error(transparent)]
+    Lora(#[from] crate::llama::LoraError),
     /// The device failed.
     #[error("the device failed: {0}")]
     Device(String),
@@ -192,6 +252,20 @@ pub struct Start<'a> {
     pub steps: usize,
 }
 
+/// Everything a prediction is told, besides the task and the views.
+#[derive(Debug, Clone, Copy)]
+pub struct PredictPlan<'a> {
+    /// How grids are written, by a family that writes them.
+    pub decode: &'a DecodeConfig,
+    /// Root of all random streams.
+    pub seed: u64,
+    /// Wall seconds, after which searches are cut; predictions that do not search take the time they take.
+    pub seconds: Option<f64>,
+    /// Where an earlier prediction is repeated: for each prediction that will come out, the steps after which time
+    /// was over for its search. It overrules all limits of time.
+    pub cut_after: Option<&'a [Option<usize>]>,
+}
+
 /// A model family, loaded.
 pub trait Engine: Send + Sync {
     /// What is loaded.
@@ -216,7 +290,7 @@ pub trait Engine: Send + Sync {
     ) -> Result<Fit, EngineError>;
 
     /// Predicts the output of test `test` under each view, in each format of the adapter (in-context alone
-    /// without one). Maps come in the order of `views`, formats innermost.
+    /// without one). Predictions come in the order of `views`, formats innermost.
     ///
     /// # Errors
     /// [`EngineError`] if the adapter does not fit the model or the device fails.
@@ -229,7 +303,25 @@ pub trait Engine: Send + Sync {
         test: usize,
         adapter: Option<&Adapter>,
         views: &[View],
-    ) -> Result<Vec<CellMap>, EngineError>;
+        plan: PredictPlan<'_>,
+    ) -> Result<Predictions, EngineError>;
+
+    /// The log-probability of each grid (in the task's own frame) as the output of test `test` under one view and
+    /// format, in nats.
+    ///
+    /// # Errors
+    /// As [`Engine::predict`].
+    ///
+    /// # Panics
+    /// If the task has no such test.
+    fn score(
+        &self,
+        task: &Task,
+        test: usize,
+        adapter: Option<&Adapter>,
+        under: &MapMeta,
+        grids: &[&Grid],
+    ) -> Result<Vec<f32>, EngineError>;
 
     /// Predicts test `test` again, under the views of `maps`, with some cells given. A map keeps what it says of these,
     /// and gets what is said of the others given these: together the probability of whole outputs. A family that

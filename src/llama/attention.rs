@@ -100,6 +100,14 @@ impl KvCache {
         self.segments.iter_mut().for_each(|row| row.truncate(len));
     }
 
+    /// The same tokens in each of `n` rows, of a cache with one row.
+    pub(super) fn repeated(&self, n: usize) -> Self {
+        let (len, rows) = (self.len(), self.segments.iter().cycle().take(n));
+        let layer = |layer: &[Buffer; 2]| layer.each_ref().map(|buffer| buffer.repeated(len, n));
+        let segments = if len == 0 { Vec::new() } else { rows.cloned().collect() };
+        Self { layers: self.layers.iter().map(layer).collect(), segments }
+    }
+
     /// Takes in a layer's keys and values for the tokens behind [`KvCache::len`]; gives those of all tokens.
     pub(super) fn extend(&mut self, layer: usize, new: [Tensor<4>; 2]) -> [Tensor<4>; 2] {
         let past = self.len();
@@ -124,6 +132,11 @@ impl KvCache {
 struct Buffer(Option<Tensor<4>>);
 
 impl Buffer {
+    /// The first `len` tokens of the only row, `n` times.
+    fn repeated(&self, len: usize, n: usize) -> Self {
+        Self(self.0.clone().map(|row| row.narrow(2, 0, len).repeat_dim(0, n)))
+    }
+
     /// Writes `new` behind the first `past` tokens; gives both.
     fn write(&mut self, past: usize, new: Tensor<4>) -> Tensor<4> {
         let [n_rows, n_heads, length, head_dim] = new.dims();

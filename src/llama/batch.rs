@@ -204,11 +204,6 @@ impl Batch {
         let targets = (0..self.tokens.len()).filter(|&i| self.targets[i]);
         targets.map(|i| (i - 1, self.tokens[i])).unzip()
     }
-
-    /// Lengths of the sequences, if each has a row of its own.
-    pub(super) fn lengths(&self) -> Vec<usize> {
-        self.places.iter().map(Range::len).collect()
-    }
 }
 
 #[cfg(test)]
@@ -237,7 +232,7 @@ mod tests {
     fn padding_gives_each_sequence_its_row() {
         let batch = Batch::padded(&[sequence(10, 1), sequence(20, 3)]).unwrap();
         assert_eq!(batch.tokens, [10, 0, 0, 20, 21, 22]);
-        assert_eq!((batch.lengths(), batch.place(1)), (vec![1, 3], (1, 0..3)));
+        assert_eq!((batch.last_tokens(), batch.place(1)), (vec![0, 5], (1, 0..3)));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use memmap2::Mmap;
 use safetensors::tensor::{Dtype, SafeTensors, TensorInfo};
 use serde_json::Value;
 
+use super::config::CONFIG_FILE;
 use crate::memory::map_file;
 use crate::model::HostTensor;
 
@@ -283,10 +284,27 @@ impl<'a> Checkpoint<'a> {
     }
 }
 
-type Shards = (Vec<Shard>, BTreeMap<String, usize>);
+/// The files of a checkpoint that decide its numbers: configuration, tokenizer, weights, in this order.
+///
+/// # Errors
+/// [`CheckpointError`] if there are no weights, or their index cannot be read.
+pub fn checkpoint_files(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    let mut files = vec![folder.join(CONFIG_FILE), folder.join("tokenizer.json")];
+    if folder.join(ONE_FILE).exists() {
+        files.push(folder.join(ONE_FILE));
+    } else if folder.join(INDEX).exists() {
+        let names: BTreeSet<String> =
+            weight_map(folder)?.into_iter().map(|(_, file)| file).collect();
+        files.extend(names.into_iter().map(|file| folder.join(file)));
+    } else {
+        return Err(CheckpointError::NoWeights { folder: folder.into() });
+    }
+    files.retain(|file| file.exists());
+    Ok(files)
+}
 
-/// Maps the files that the index names and checks that they hold what it says, and nothing else.
-fn open_shards(folder: &Path) -> Result<Shards, CheckpointError> {
+/// The tensors that the index names, each with its file.
+fn weight_map(folder: &Path) -> Result<Vec<(String, String)>, CheckpointError> {
     let path = folder.join(INDEX);
     let bad =
         |reason: &str| CheckpointError::BadIndex { path: path.clone(), reason: reason.into() };
@@ -294,28 +312,38 @@ fn open_shards(folder: &Path) -> Result<Shards, CheckpointError> {
         .map_err(|source| CheckpointError::Io { path: path.clone(), source })?;
     let index: Value = serde_json::from_str(&text).map_err(|e| bad(&e.to_string()))?;
     let map = index["weight_map"].as_object().ok_or_else(|| bad("no object `weight_map`"))?;
-    let mut shards: Vec<Shard> = Vec::new();
-    let mut places = BTreeMap::new();
-    for (name, file) in map {
+    let entry = |(name, file): (&String, &Value)| {
         let file = file.as_str().ok_or_else(|| bad("a file's name is no text"))?;
         // A name with a path in it could lead out of the checkpoint.
         if Path::new(file).file_name() != Some(file.as_ref()) {
             return Err(bad(&format!("`{file}` is no file name")));
         }
+        Ok((name.clone(), file.to_owned()))
+    };
+    map.iter().map(entry).collect()
+}
+
+type Shards = (Vec<Shard>, BTreeMap<String, usize>);
+
+/// Maps the files that the index names and checks that they hold what it says, and nothing else.
+fn open_shards(folder: &Path) -> Result<Shards, CheckpointError> {
+    let mut shards: Vec<Shard> = Vec::new();
+    let mut places = BTreeMap::new();
+    for (name, file) in weight_map(folder)? {
         let path = folder.join(file);
         let known = shards.iter().position(|shard| shard.path == path);
         let shard = match known {
             Some(shard) => shard,
             None if !path.exists() => {
-                return Err(CheckpointError::MissingShard { path, tensor: name.clone() });
+                return Err(CheckpointError::MissingShard { path, tensor: name });
             }
             None => {
                 shards.push(Shard::open(path)?);
                 shards.len() - 1
             }
         };
-        shards[shard].found(name)?;
-        places.insert(name.clone(), shard);
+        shards[shard].found(&name)?;
+        places.insert(name, shard);
     }
     for (i, shard) in shards.iter().enumerate() {
         if let Some(name) = shard.names().find(|name| places.get(*name) != Some(&i)) {

@@ -216,6 +216,23 @@ impl LlamaConfig {
     }
 }
 
+impl LlamaConfig {
+    /// Number of weights; a tied head counts once.
+    pub fn n_parameters(&self) -> u64 {
+        let hidden = self.hidden_size;
+        let queries = self.num_attention_heads * self.head_dim;
+        let keys = self.num_key_value_heads * self.head_dim;
+        let matrices = 2 * hidden * (queries + keys) + 3 * hidden * self.intermediate_size;
+        let biases = usize::from(self.qkv_bias) * (queries + 2 * keys)
+            + usize::from(self.o_bias) * hidden
+            + usize::from(self.mlp_bias) * (2 * self.intermediate_size + hidden);
+        let norms = 2 * hidden + usize::from(self.qk_norm) * 2 * self.head_dim;
+        let tables = if self.tie_word_embeddings { 1 } else { 2 };
+        let outside = tables * self.vocab_size * hidden + hidden;
+        (self.num_hidden_layers * (matrices + biases + norms) + outside) as u64
+    }
+}
+
 fn architecture(fields: &Fields<'_>) -> Result<Architecture, ConfigError> {
     let supported = || {
         let names: Vec<&str> = Architecture::ALL.iter().map(|(name, _)| *name).collect();

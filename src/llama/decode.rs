@@ -1,12 +1,19 @@
-//! Greedy decoding with a cache, several prompts side by side.
+//! Decoding with a cache, several prompts side by side, and the probability of given answers.
 
-use burn::tensor::{DType, Tensor, activation};
+use burn::tensor::{DType, Int, Tensor, TensorData, activation};
+use rand::Rng;
 
 use super::attention::KvCache;
 use super::batch::{Batch, InputError, Sequence};
 use super::filter::TokenFilter;
 use super::lora::Lora;
 use super::model::Llama;
+
+/// Numbers that a score matrix may hold at once: attention's of a part of a prompt, or the vocabulary's of some tokens.
+const SCORES_AT_ONCE: usize = 1 << 26;
+
+/// Tokens in the cache that the answers of one prompt may take together with their copies of the prompt.
+const CACHED_AT_ONCE: usize = 1 << 15;
 
 /// What follows a prompt.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,10 +39,59 @@ pub fn greedy(
     max_new_tokens: usize,
     filter: &dyn TokenFilter,
 ) -> Result<Vec<Generated>, InputError> {
-    let sequences: Vec<Sequence> = prompts.iter().map(|p| Sequence::prompt(p)).collect();
-    let mut batch = Batch::padded(&sequences)?;
-    let lengths = batch.lengths();
+    generate(model, lora, prompts, ends, max_new_tokens, filter, &mut |_, choices| {
+        let best =
+            |best: (u32, f32), other: (u32, f32)| if other.1 > best.1 { other } else { best };
+        choices.iter().copied().reduce(best).map(|(token, _)| token)
+    })
+}
+
+/// Tokens drawn at random from those that `filter` allows, each prompt from its own stream, with scores divided by
+/// `temperature`.
+///
+/// # Errors
+/// As [`greedy`].
+///
+/// # Panics
+/// If there is not a stream for each prompt.
+pub fn sample(
+    model: &Llama,
+    lora: Option<&Lora>,
+    prompts: &[Vec<u32>],
+    ends: &[u32],
+    temperature: f64,
+    rngs: &mut [impl Rng],
+    filter: &dyn TokenFilter,
+) -> Result<Vec<Generated>, InputError> {
+    assert_eq!(prompts.len(), rngs.len(), "a stream for each prompt");
+    generate(model, lora, prompts, ends, usize::MAX, filter, &mut |row, choices| {
+        let top = choices.iter().fold(f32::NEG_INFINITY, |top, &(_, l)| top.max(l));
+        let weight = |l: f32| (f64::from(l - top) / temperature).exp();
+        let mut left =
+            rngs[row].random::<f64>() * choices.iter().map(|&(_, l)| weight(l)).sum::<f64>();
+        let drawn = choices.iter().find(|&&(_, l)| {
+            left -= weight(l);
+            left < 0.0
+        });
+        drawn.or(choices.last()).map(|&(token, _)| token)
+    })
+}
+
+/// Chooses the next token of a row among those that may follow, with their log-probabilities.
+type Choose<'a> = dyn FnMut(usize, &[(u32, f32)]) -> Option<u32> + 'a;
+
+fn generate(
+    model: &Llama,
+    lora: Option<&Lora>,
+    prompts: &[Vec<u32>],
+    ends: &[u32],
+    max_new_tokens: usize,
+    filter: &dyn TokenFilter,
+    choose: &mut Choose<'_>,
+) -> Result<Vec<Generated>, InputError> {
+    let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
     let mut cache = KvCache::default();
+    let mut batch = read_beginnings(model, lora, &prompts, &mut cache)?;
     let empty = Generated { tokens: Vec::new(), log_prob: 0.0, ended: false };
     let mut generated = vec![empty; prompts.len()];
     let mut live = vec![max_new_tokens > 0; prompts.len()];
@@ -51,25 +107,136 @@ pub fn greedy(
             allowed.fill(true);
             filter.restrict(&answer.tokens, &mut allowed);
             let choices = log_probs[i].iter().enumerate().filter(|&(token, _)| allowed[token]);
-            let best = choices.reduce(|best, other| if other.1 > best.1 { other } else { best });
-            let Some((token, &log_prob)) = best else {
+            let choices: Vec<(u32, f32)> = choices.map(|(token, &l)| (token as u32, l)).collect();
+            let Some(token) = choose(i, &choices) else {
                 live[i] = false;
                 continue;
             };
-            next[i] = token as u32;
-            answer.tokens.push(next[i]);
-            answer.log_prob += f64::from(log_prob);
-            answer.ended = ends.contains(&next[i]);
-            let full = lengths[i] + answer.tokens.len() > model.config.max_length;
+            next[i] = token;
+            answer.tokens.push(token);
+            answer.log_prob += f64::from(log_probs[i][token as usize]);
+            answer.ended = ends.contains(&token);
+            let full = prompts[i].len() + answer.tokens.len() > model.config.max_length;
             live[i] = !answer.ended && answer.tokens.len() < max_new_tokens && !full;
         }
-        let last = |(n, answer): (&usize, &Generated)| {
-            (n + answer.tokens.len()).saturating_sub(1).min(model.config.max_length - 1)
+        let last = |(prompt, answer): (&&[u32], &Generated)| {
+            (prompt.len() + answer.tokens.len()).saturating_sub(1).min(model.config.max_length - 1)
         };
-        let places: Vec<usize> = lengths.iter().zip(&generated).map(last).collect();
+        let places: Vec<usize> = prompts.iter().zip(&generated).map(last).collect();
         batch = Batch::step(&next, &places);
     }
     Ok(generated)
+}
+
+/// Reads prompts into an empty cache, but for the ends that come back as the batch to go on with: at least the last
+/// token of each. In parts, so that attention's scores never are those of whole prompts by whole prompts.
+pub(super) fn read_beginnings(
+    model: &Llama,
+    lora: Option<&Lora>,
+    prompts: &[&[u32]],
+    cache: &mut KvCache,
+) -> Result<Batch, InputError> {
+    let rest = |from: usize| -> Result<Batch, InputError> {
+        let rows: Vec<Sequence> = prompts.iter().map(|p| Sequence::prompt(&p[from..])).collect();
+        let batch = Batch::padded(&rows)?;
+        Ok(if from == 0 { batch } else { batch.behind(&vec![from; prompts.len()]) })
+    };
+    let Some(longest) = prompts.iter().map(|p| p.len()).max() else { return rest(0) };
+    let shortest = prompts.iter().map(|p| p.len()).min().unwrap_or(0);
+    let heads = model.config.num_attention_heads;
+    let part = (SCORES_AT_ONCE / (prompts.len() * heads * longest).max(1)).max(16);
+    let mut read = 0;
+    // What is left is a part, or begins where the shortest prompt ends.
+    while longest - read > part && read + 1 < shortest {
+        let to = (read + part).min(shortest - 1);
+        let rows: Vec<Sequence> = prompts.iter().map(|p| Sequence::prompt(&p[read..to])).collect();
+        let batch = Batch::padded(&rows)?.behind(&vec![read; prompts.len()]);
+        model.hidden_states(&batch, lora, Some(cache))?;
+        read = to;
+    }
+    rest(read)
+}
+
+/// What a model says of an answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Score {
+    /// Summed natural-log probability of its tokens, in nats.
+    pub log_prob: f64,
+    /// Whether each of its tokens is the most probable one at its place: it is the greedy answer.
+    pub is_greedy: bool,
+}
+
+/// What a model says of answers to one prompt, each the one that ends it included. The prompt is read once for all.
+///
+/// # Errors
+/// [`InputError`] if the prompt or an answer is empty, they are longer than the context together, or a token is
+/// unknown.
+pub fn score(
+    model: &Llama,
+    lora: Option<&Lora>,
+    prompt: &[u32],
+    answers: &[Vec<u32>],
+) -> Result<Vec<Score>, InputError> {
+    let Some((&last, beginning)) = prompt.split_last() else {
+        return Err(InputError::Empty { sequence: 0 });
+    };
+    if let Some(sequence) = answers.iter().position(Vec::is_empty) {
+        return Err(InputError::Empty { sequence });
+    }
+    let mut cache = KvCache::default();
+    if !beginning.is_empty() {
+        let batch = read_beginnings(model, lora, &[beginning], &mut cache)?;
+        model.hidden_states(&batch, lora, Some(&mut cache))?;
+    }
+    // Answers of about a length go side by side.
+    let mut order: Vec<usize> = (0..answers.len()).collect();
+    order.sort_by_key(|&i| answers[i].len());
+    let mut scores = vec![Score { log_prob: 0.0, is_greedy: true }; answers.len()];
+    let mut waiting = order.as_slice();
+    while let Some(&shortest) = waiting.first() {
+        // Lengths rise, so that a row more is longer than those before.
+        let fits = |n: usize| n * (prompt.len() + answers[waiting[n - 1]].len()) <= CACHED_AT_ONCE;
+        let n = (2..=waiting.len()).take_while(|&n| fits(n)).last().unwrap_or(1);
+        let (together, later) = waiting.split_at(n);
+        debug_assert!(answers[shortest].len() <= answers[together[n - 1]].len());
+        let row = |&i: &usize| {
+            let answer = &answers[i];
+            Sequence::prompt(&[&[last], &answer[..answer.len() - 1]].concat())
+        };
+        let rows: Vec<Sequence> = together.iter().map(row).collect();
+        let batch = Batch::padded(&rows)?.behind(&vec![beginning.len(); n]);
+        let hidden = model.hidden_states(&batch, lora, Some(&mut cache.repeated(n)))?;
+        let [_, length] = batch.shape();
+        let read = together.iter().enumerate();
+        let read =
+            read.flat_map(|(row, &i)| (0..answers[i].len()).map(move |j| (row * length + j, i, j)));
+        let read: Vec<(usize, usize, usize)> = read.collect();
+        for part in read.chunks((SCORES_AT_ONCE / model.config.vocab_size).max(1)) {
+            let places: Vec<usize> = part.iter().map(|&(place, ..)| place).collect();
+            let tokens: Vec<u32> = part.iter().map(|&(_, i, j)| answers[i][j]).collect();
+            let logits = model.project_at(hidden.clone(), &places, lora);
+            for (&(_, i, _), (log_prob, is_best)) in part.iter().zip(told(logits, &tokens)) {
+                scores[i].log_prob += f64::from(log_prob);
+                scores[i].is_greedy &= is_best;
+            }
+        }
+        waiting = later;
+    }
+    Ok(scores)
+}
+
+/// The log-probability of a token in each row of scores `[n, vocab_size]`, and whether it is the first of the most
+/// probable ones.
+fn told(logits: Tensor<2>, tokens: &[u32]) -> Vec<(f32, bool)> {
+    let n = tokens.len();
+    let log_probs = activation::log_softmax(logits.cast(DType::F32), 1);
+    let ids: Vec<i32> = tokens.iter().map(|&t| t as i32).collect();
+    let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [n, 1]), &log_probs.device());
+    let own = log_probs.clone().gather(1, ids.clone());
+    let best = log_probs.argmax(1).equal(ids);
+    let own = own.into_data().try_into_vec::<f32>().expect("an f32 tensor");
+    let best: Vec<bool> = best.into_data().iter::<bool>().collect();
+    own.into_iter().zip(best).collect()
 }
 
 /// Natural-log probabilities in host memory, `[n, vocab_size]` row by row.

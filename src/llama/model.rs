@@ -62,7 +62,7 @@ pub struct Llama {
 }
 
 /// What all blocks of one pass share.
-struct Pass<'a> {
+pub(super) struct Pass<'a> {
     config: &'a LlamaConfig,
     lora: Option<&'a Lora>,
     n_rows: usize,
@@ -168,30 +168,50 @@ impl Llama {
         mut cache: Option<&mut KvCache>,
     ) -> Result<Tensor<2>, InputError> {
         self.check(batch, cache.as_deref())?;
-        let device = self.device();
-        let cached = cache.as_deref().map_or(&[][..], |cache| &cache.segments);
-        let dtype = self.embed_tokens.dtype();
-        let pass = Pass {
-            config: &self.config,
-            lora,
-            n_rows: batch.n_rows,
-            rotation: Rotation::new(
-                &batch.positions,
-                batch.n_rows,
-                &self.frequencies,
-                dtype,
-                &device,
-            ),
-            visibility: Visibility::new(batch, cached, &device),
-        };
+        let pass = self.pass(batch, lora, cache.as_deref());
         let mut x = self.embed(&batch.tokens, lora);
-        for (i, block) in self.layers.iter().enumerate() {
-            x = block.forward(&pass, i, x, cache.as_deref_mut());
+        for i in 0..self.layers.len() {
+            x = self.block(&pass, i, x, cache.as_deref_mut());
         }
         if let Some(cache) = cache {
             cache.advance(batch);
         }
-        Ok(rms_norm(x, &self.norm, self.config.rms_norm_eps))
+        Ok(self.last_norm(x))
+    }
+
+    /// What all blocks share in a pass over a batch behind what a cache holds.
+    pub(super) fn pass<'a>(
+        &'a self,
+        batch: &Batch,
+        lora: Option<&'a Lora>,
+        cache: Option<&KvCache>,
+    ) -> Pass<'a> {
+        let (device, dtype) = (self.device(), self.embed_tokens.dtype());
+        let cached = cache.map_or(&[][..], |cache| &cache.segments);
+        let (positions, n_rows) = (&batch.positions, batch.n_rows);
+        Pass {
+            config: &self.config,
+            lora,
+            n_rows,
+            rotation: Rotation::new(positions, n_rows, &self.frequencies, dtype, &device),
+            visibility: Visibility::new(batch, cached, &device),
+        }
+    }
+
+    /// Block `i`; `x` and the result are `[n_rows · length, hidden_size]`.
+    pub(super) fn block(
+        &self,
+        pass: &Pass<'_>,
+        i: usize,
+        x: Tensor<2>,
+        cache: Option<&mut KvCache>,
+    ) -> Tensor<2> {
+        self.layers[i].forward(pass, i, x, cache)
+    }
+
+    /// What comes behind the last block.
+    pub(super) fn last_norm(&self, x: Tensor<2>) -> Tensor<2> {
+        rms_norm(x, &self.norm, self.config.rms_norm_eps)
     }
 
     /// Scores from hidden states, `[n, hidden_size]` → `[n, vocab_size]`.
@@ -212,7 +232,8 @@ impl Llama {
         self.project(hidden.select(0, at), lora)
     }
 
-    fn embed(&self, tokens: &[u32], lora: Option<&Lora>) -> Tensor<2> {
+    /// Tokens as vectors, `[n, hidden_size]`.
+    pub(super) fn embed(&self, tokens: &[u32], lora: Option<&Lora>) -> Tensor<2> {
         let ids: Vec<i32> = tokens.iter().map(|&t| t as i32).collect();
         let n = ids.len();
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [n]), &self.device());
@@ -226,7 +247,8 @@ impl Llama {
         }
     }
 
-    fn check(&self, batch: &Batch, cache: Option<&KvCache>) -> Result<(), InputError> {
+    /// Whether a batch can be fed.
+    pub(super) fn check(&self, batch: &Batch, cache: Option<&KvCache>) -> Result<(), InputError> {
         let (vocab_size, most) = (self.config.vocab_size, self.config.max_length);
         if let Some(&token) = batch.tokens.iter().find(|&&t| t as usize >= vocab_size) {
             return Err(InputError::UnknownToken { token, vocab_size });

@@ -1,6 +1,6 @@
 //! Adapters in PEFT's files: `adapter_config.json` and `adapter_model.safetensors`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
@@ -78,13 +78,10 @@ pub fn save_adapter(folder: &Path, lora: &Lora, base: &str) -> Result<(), PeftEr
         move |source| PeftError::Io { action, path, source }
     };
     std::fs::create_dir_all(folder).map_err(io("make", folder))?;
-    let mut stored: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
-    for (&module, pair) in &lora.pairs {
-        for (name, tensor) in names(module).into_iter().zip([&pair.a, &pair.b]) {
-            let HostTensor { shape, values } = to_host(tensor);
-            stored.insert(name, (shape, values.iter().flat_map(|v| v.to_le_bytes()).collect()));
-        }
-    }
+    let bytes = |t: &HostTensor| t.values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    let tensors = lora.to_tensors().into_iter();
+    let stored: BTreeMap<String, (Vec<usize>, Vec<u8>)> =
+        tensors.map(|(name, t)| (name, (t.shape.clone(), bytes(&t)))).collect();
     let views = stored.iter().map(|(name, (shape, bytes))| {
         let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
         (name, view.expect("as many values as the shape says"))
@@ -100,58 +97,106 @@ pub fn save_adapter(folder: &Path, lora: &Lora, base: &str) -> Result<(), PeftEr
 
 /// Reads a LoRA adapter of `model` that PEFT or [`save_adapter`] has written.
 ///
-/// A copy of an embedding or head that PEFT stores along is compared with the model's own and not used.
-///
 /// # Errors
-/// [`PeftError`] if a file is missing or damaged, the configuration asks for what is not supported (DoRA, trained
-/// biases, ranks that differ between layers, ..), or the tensors do not fit the model.
+/// [`PeftError`] as [`read_adapter`], and if the tensors do not fit the model.
 pub fn load_adapter(folder: &Path, model: &Llama) -> Result<Lora, PeftError> {
-    let (mut config, targets) = read_config(&folder.join(CONFIG))?;
-    let file = Shard::open(folder.join(TENSORS))?;
-    let bad = |name: &str, problem: String| PeftError::Tensor {
-        path: file.path.clone(),
-        name: name.to_owned(),
-        problem,
-    };
-    let left = &mut file.names().cloned().collect::<Vec<_>>();
-    let device = model.device();
-    let mut pairs = BTreeMap::new();
-    for module in Module::all(&model.config) {
-        let names = names(module);
-        let present = names.each_ref().map(|name| left.contains(name));
-        let wanted = targets.as_ref().is_some_and(|t| t.iter().any(|t| matches(&module, t)));
-        if !present[0] && !present[1] && !wanted {
-            continue;
-        }
-        let (inputs, outputs) = module.target.sizes(&model.config);
-        let mut take = |name: &String, shape: [usize; 2]| {
-            let at = left.iter().position(|left| left == name);
-            left.swap_remove(at.ok_or_else(|| bad(name, "is missing".into()))?);
-            let tensor = file.host(name)?;
-            if tensor.shape != shape {
-                let found = tensor.shape;
-                return Err(bad(name, format!("is {found:?}, but the model needs {shape:?}")));
-            }
-            Ok(floats(tensor, shape, &device))
-        };
-        let a = take(&names[0], [config.rank, inputs])?;
-        let b = take(&names[1], [outputs, config.rank])?;
-        if targets.is_some() && !wanted {
-            return Err(bad(&names[0], format!("is there, but {CONFIG} does not name its layer")));
-        }
-        pairs.insert(module, LoraPair { a, b });
-    }
-    for name in left.iter() {
-        check_copy(name, &file, model).map_err(|problem| bad(name, problem))?;
-    }
-    if targets.is_none() {
-        config.target_modules = pairs.keys().map(Module::path).collect();
-    }
-    Ok(Lora { config, pairs })
+    let (config, tensors) = read_adapter(folder)?;
+    Lora::from_tensors(&config, &tensors, model).map_err(|BadTensor { name, problem }| {
+        PeftError::Tensor { path: folder.join(TENSORS), name, problem }
+    })
 }
 
-fn floats(tensor: HostTensor, shape: [usize; 2], device: &Device) -> Tensor<2> {
-    Tensor::from_data(TensorData::new(tensor.values, shape), (device, DType::F32))
+/// Reads the settings and the tensors of a LoRA adapter in PEFT's files. Where the settings name its layers by a
+/// pattern, `target_modules` is empty.
+///
+/// # Errors
+/// [`PeftError`] if a file is missing or damaged, or the configuration asks for what is not supported (DoRA, trained
+/// biases, ranks that differ between layers, ..).
+pub fn read_adapter(
+    folder: &Path,
+) -> Result<(LoraConfig, BTreeMap<String, HostTensor>), PeftError> {
+    let config = read_config(&folder.join(CONFIG))?;
+    let file = Shard::open(folder.join(TENSORS))?;
+    let mut tensors = BTreeMap::new();
+    for name in file.names() {
+        tensors.insert(name.clone(), file.host(name)?);
+    }
+    Ok((config, tensors))
+}
+
+/// A tensor that does not fit the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadTensor {
+    /// The tensor.
+    pub name: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl Lora {
+    /// The factors under PEFT's names, in host memory.
+    pub fn to_tensors(&self) -> BTreeMap<String, HostTensor> {
+        let factors = self.pairs.iter().flat_map(|(&module, pair)| {
+            names(module).into_iter().zip([to_host(&pair.a), to_host(&pair.b)])
+        });
+        factors.collect()
+    }
+
+    /// An adapter of `model` from its settings and its tensors under PEFT's names. An empty list of `target_modules`
+    /// stands for the layers that have tensors.
+    ///
+    /// A copy of an embedding or head that PEFT stores along is compared with the model's own and not used.
+    ///
+    /// # Errors
+    /// [`BadTensor`] for the first one that is missing, unexpected or of another shape.
+    pub fn from_tensors(
+        config: &LoraConfig,
+        tensors: &BTreeMap<String, HostTensor>,
+        model: &Llama,
+    ) -> Result<Self, BadTensor> {
+        let mut config = config.clone();
+        let targets = config.target_modules.clone();
+        let bad = |name: &str, problem: String| BadTensor { name: name.to_owned(), problem };
+        let device = model.device();
+        let mut left: BTreeSet<&String> = tensors.keys().collect();
+        let mut pairs = BTreeMap::new();
+        for module in Module::all(&model.config) {
+            let names = names(module);
+            let present = names.iter().any(|name| tensors.contains_key(name));
+            let wanted = targets.iter().any(|target| matches(&module, target));
+            if !present && !wanted {
+                continue;
+            }
+            let (inputs, outputs) = module.target.sizes(&model.config);
+            let mut take = |name: &String, shape: [usize; 2]| {
+                let tensor = tensors.get(name).ok_or_else(|| bad(name, "is missing".into()))?;
+                left.remove(name);
+                if tensor.shape != shape {
+                    let found = &tensor.shape;
+                    return Err(bad(name, format!("is {found:?}, but the model needs {shape:?}")));
+                }
+                Ok(floats(tensor, shape, &device))
+            };
+            let a = take(&names[0], [config.rank, inputs])?;
+            let b = take(&names[1], [outputs, config.rank])?;
+            if !targets.is_empty() && !wanted {
+                let problem = format!("is there, but {CONFIG} does not name its layer");
+                return Err(bad(&names[0], problem));
+            }
+            pairs.insert(module, LoraPair { a, b });
+        }
+        for name in left {
+            check_copy(name, &tensors[name], model).map_err(|problem| bad(name, problem))?;
+        }
+        if targets.is_empty() {
+            config.target_modules = pairs.keys().map(Module::path).collect();
+        }
+        Ok(Self { config, pairs })
+    }
+}
+
+fn floats(tensor: &HostTensor, shape: [usize; 2], device: &Device) -> Tensor<2> {
+    Tensor::from_data(TensorData::new(tensor.values.clone(), shape), (device, DType::F32))
 }
 
 /// Whether an entry of `target_modules` names the layer: by its whole path, or the end of it.
@@ -161,7 +206,7 @@ fn matches(module: &Module, target: &str) -> bool {
 }
 
 /// Checks that a tensor which is no factor is a copy of what the model has.
-fn check_copy(name: &str, file: &Shard, model: &Llama) -> Result<(), String> {
+fn check_copy(name: &str, stored: &HostTensor, model: &Llama) -> Result<(), String> {
     let path = name.strip_prefix(PREFIX).and_then(|path| path.strip_suffix(".weight"));
     let path = path.map(|path| path.strip_suffix(".base_layer").unwrap_or(path));
     let own = match path {
@@ -169,7 +214,6 @@ fn check_copy(name: &str, file: &Shard, model: &Llama) -> Result<(), String> {
         Some("lm_head") => model.head(),
         _ => return Err("has no place in the model, or belongs to another kind of adapter".into()),
     };
-    let stored = file.host(name).map_err(|e| e.to_string())?;
     let own = to_host(&own.clone().cast(DType::F32));
     // The copy may be stored in fewer bits than the base, or in more.
     let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-2 * a.abs().max(b.abs()) + 1e-6;
@@ -201,8 +245,8 @@ const KNOWN: [&str; 16] = [
     "use_rslora",
 ];
 
-/// The settings, and the targets if they are a list and not a pattern.
-fn read_config(path: &Path) -> Result<(LoraConfig, Option<Vec<String>>), PeftError> {
+/// The settings; the targets only if they are a list and not a pattern.
+fn read_config(path: &Path) -> Result<LoraConfig, PeftError> {
     let text = std::fs::read_to_string(path).map_err(|source| PeftError::Io {
         action: "read",
         path: path.into(),
@@ -244,19 +288,20 @@ fn read_config(path: &Path) -> Result<(LoraConfig, Option<Vec<String>>), PeftErr
     let alpha = value("lora_alpha").as_f64();
     let alpha = alpha
         .ok_or_else(|| bad("lora_alpha", value("lora_alpha").to_string(), "must be a number"))?;
-    let targets: Option<Vec<String>> = match value("target_modules") {
-        Value::String(_) => None,
-        Value::Array(list) => list.iter().map(|t| t.as_str().map(str::to_owned)).collect(),
+    let target_modules = match value("target_modules") {
+        Value::String(_) => Vec::new(),
+        Value::Array(list) => {
+            list.iter().filter_map(|target| target.as_str().map(str::to_owned)).collect()
+        }
         other => {
             let supported = "must be a list of layers, or a pattern";
             return Err(bad("target_modules", other.to_string(), supported));
         }
     };
-    let config = LoraConfig {
+    Ok(LoraConfig {
         rank: rank as usize,
         alpha: alpha as f32,
         rank_stabilized: value("use_rslora").as_bool().unwrap_or(false),
-        target_modules: targets.clone().unwrap_or_default(),
-    };
-    Ok((config, targets))
+        target_modules,
+    })
 }

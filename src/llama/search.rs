@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::attention::KvCache;
 use super::batch::{Batch, InputError, Sequence};
-use super::decode::log_probs;
+use super::decode::{log_probs, read_beginnings};
 use super::filter::TokenFilter;
 use super::lora::Lora;
 use super::model::Llama;
@@ -83,10 +83,15 @@ pub fn search(
     let ended = guess.iter().position(|token| ends.contains(token)).unwrap_or(guess.len());
     let room = model.config.max_length.saturating_sub(prompt.len());
     let guess = &guess[..ended.min(room).min(limits.max_new_tokens.saturating_sub(1))];
-    let batch = Batch::padded(&[Sequence::prompt(&[prompt, guess].concat())])?;
     let mut cache = KvCache::default();
+    let both = [prompt, guess].concat();
+    // The end that comes back may reach into the prompt, and never behind its last token.
+    let (beginning, _) = both.split_at(prompt.len());
+    let rest = read_beginnings(model, lora, &[beginning], &mut cache)?.shape()[1];
+    let from = prompt.len() - rest;
+    let batch = Batch::padded(&[Sequence::prompt(&both[from..])])?.behind(&[from]);
     let hidden = model.hidden_states(&batch, lora, Some(&mut cache))?;
-    let read: Vec<usize> = (prompt.len() - 1..prompt.len() + guess.len()).collect();
+    let read: Vec<usize> = (rest - 1..rest + guess.len()).collect();
     let known = log_probs(model.project_at(hidden, &read, lora));
     let search = DepthFirst {
         started: Instant::now(),
@@ -189,13 +194,14 @@ impl DepthFirst<'_> {
 
     /// Log-probabilities behind a prefix that is not empty; `None` if a limit is reached.
     fn log_probs(&mut self, prefix: &[u32]) -> Result<Option<Vec<f32>>, InputError> {
-        if self.limits.time.is_some_and(|time| self.started.elapsed() >= time) {
-            self.found.incomplete = Some(Incomplete::Time);
-            return Ok(None);
-        }
         // The guess is tried first at each step, so that the cache still holds it.
         if self.guess.starts_with(prefix) {
             return Ok(Some(self.known[prefix.len()].clone()));
+        }
+        // Only where a node would be counted, so that the same number of nodes ends a search at the same place.
+        if self.limits.time.is_some_and(|time| self.started.elapsed() >= time) {
+            self.found.incomplete = Some(Incomplete::Time);
+            return Ok(None);
         }
         if self.found.nodes == self.limits.max_nodes {
             self.found.incomplete = Some(Incomplete::Nodes);

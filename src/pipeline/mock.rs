@@ -12,11 +12,11 @@ use sha2::{Digest, Sha256};
 use super::{TaskLimits, TaskRecord, solve_task};
 use crate::adapter::FitFormat;
 use crate::arc::{ColorPermutation, Example, Grid, Task, Test, View};
-use crate::candidate::{CellMap, N_CLASSES};
+use crate::candidate::{CellMap, MapMeta, N_CLASSES, Predictions};
 use crate::dataset::Format;
 use crate::engine::{
     Adapter, Check, Engine, EngineError, Fit, FitLimits, FitPlan, FitStep, HostTensor, ModelInfo,
-    StopReason,
+    PredictPlan, StopReason,
 };
 use crate::recipe::Recipe;
 
@@ -126,7 +126,8 @@ impl Engine for Mock {
         test: usize,
         adapter: Option<&Adapter>,
         views: &[View],
-    ) -> Result<Vec<CellMap>, EngineError> {
+        _: PredictPlan<'_>,
+    ) -> Result<Predictions, EngineError> {
         assert!(!task.id.contains("panic-predict"), "told to panic");
         assert!(adapter.is_none() || !task.id.contains("panic-adapted"), "told to panic");
         let number = adapter.map_or(0, |a| a.tensors["number"].values[0] as u8);
@@ -138,7 +139,18 @@ impl Engine for Mock {
             let number = if self.scattered { 1 + i as u8 % 9 } else { number };
             map(&task.tests[test].input, view, number)
         });
-        Ok(maps.collect())
+        Ok(Predictions::Cells(maps.collect()))
+    }
+
+    fn score(
+        &self,
+        _: &Task,
+        _: usize,
+        _: Option<&Adapter>,
+        _: &MapMeta,
+        _: &[&Grid],
+    ) -> Result<Vec<f32>, EngineError> {
+        unreachable!("maps of cells score every grid")
     }
 }
 

@@ -16,10 +16,11 @@ use std::sync::atomic::AtomicBool;
 
 pub use curve::Curve;
 pub use parts::{HeldOut, Part};
-pub use record::{PartReplay, Replay, Seconds, Solved, TaskRecord, TestRecord, fallback_attempts};
+pub use record::{
+    CutShort, PartReplay, Replay, Seconds, Solved, TaskRecord, TestRecord, fallback_attempts,
+};
 
 use crate::arc::{Grid, Task};
-use crate::candidate::CellMap;
 use crate::engine::{Adapter, Engine, Fit, FitStep, StopReason};
 use crate::recipe::Recipe;
 use parts::Fitted;
@@ -97,8 +98,9 @@ pub fn solve_task(
     let failed = Fitted::none(StopReason::NotFitted, Some("the base model answers without a fit"));
     let fitted = solving.keep(fit).unwrap_or(failed);
     let predicted = solving.predict(&baseline, fitted.fit.adapter.as_ref(), on_event)?;
-    let tests = solving.choose(&predicted);
-    Ok(solving.finish(proposals(&baseline), fitted, &predicted, tests))
+    let chosen = solving.choose(&predicted, fitted.fit.adapter.as_ref())?;
+    let baseline = solving.answers(&baseline);
+    Ok(solving.finish(baseline, fitted, &predicted, chosen))
 }
 
 /// Spends more time on a task: its fit goes on from where `earlier` left it, and the tests are predicted anew.
@@ -145,15 +147,10 @@ pub fn continue_task(
         }
     };
     let predicted = solving.predict(&[], fitted.fit.adapter.as_ref(), on_event)?;
-    let tests = solving.choose(&predicted);
-    let mut solved = solving.finish(earlier.baseline.clone(), fitted, &predicted, tests);
+    let chosen = solving.choose(&predicted, fitted.fit.adapter.as_ref())?;
+    let mut solved = solving.finish(earlier.baseline.clone(), fitted, &predicted, chosen);
     solved.record.seconds = earlier.seconds.plus(solved.record.seconds);
     Ok(solved)
-}
-
-/// What maps propose.
-fn proposals(maps: &[CellMap]) -> Vec<Grid> {
-    maps.iter().map(CellMap::proposal).collect()
 }
 
 /// Fits a task's adapter and does nothing else. An interrupt ends the fit, and what was learnt is kept.
@@ -188,10 +185,11 @@ pub fn predict_task(
     let mut solving = Solving::begin(engine, task, recipe, limits);
     let baseline = solving.baseline(on_event);
     let predicted = solving.predict(&baseline, adapter, on_event)?;
-    let tests = solving.choose(&predicted);
+    let chosen = solving.choose(&predicted, adapter)?;
     let mut fitted = Fitted::none(StopReason::NotFitted, None);
     fitted.fit.adapter = adapter.cloned();
-    Ok(solving.finish(proposals(&baseline), fitted, &predicted, tests))
+    let baseline = solving.answers(&baseline);
+    Ok(solving.finish(baseline, fitted, &predicted, chosen))
 }
 
 #[cfg(test)]

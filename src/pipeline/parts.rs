@@ -10,12 +10,13 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use super::record::{PartReplay, TaskRecord};
-use super::stages::predict_views;
+use super::stages::{predict_views, scored_candidates};
 use crate::adapter::FitConfig;
 use crate::arc::{Example, Task, Test};
-use crate::candidate::{CellMap, ViewsConfig, collect_candidates, sample_views};
+use crate::candidate::{ViewsConfig, sample_views};
 use crate::engine::{
-    Adapter, Engine, EngineError, Fit, FitLimits, FitPlan, FitStep, Start, StopReason,
+    Adapter, DecodeConfig, DecodeMethod, Engine, EngineError, Fit, FitLimits, FitPlan, FitStep,
+    PredictPlan, Start, StopReason,
 };
 use crate::recipe::Recipe;
 use crate::rng;
@@ -75,7 +76,7 @@ impl Fitted {
     /// What stands for a fit where there is none.
     pub(super) fn none(stop: StopReason, note: Option<&str>) -> Self {
         let notes = note.into_iter().map(str::to_owned).collect();
-        let fit = Fit { adapter: None, curve: Vec::new(), steps: 0, best_step: 0, stop, notes };
+        let fit = Fit { notes, ..Fit::none(stop) };
         Self { fit, parts: Vec::new(), held_out: None }
     }
 
@@ -234,18 +235,21 @@ impl Fitting<'_> {
         adapter: &Adapter,
         steps: usize,
     ) -> Result<HeldOut, EngineError> {
-        let Recipe { views, candidates, vote, seed, .. } = self.recipe;
+        let Recipe { views, candidates, vote, decode, seed, .. } = self.recipe;
+        // The likeliest answer will do: what a search finds besides says nothing of a rate.
+        let decode = &DecodeConfig { method: DecodeMethod::Greedy, ..decode.clone() };
+        let plan = PredictPlan { decode, seed: *seed, seconds: None, cut_after: None };
         let views = ViewsConfig { count: views.count.min(HELD_OUT_VIEWS), ..views.clone() };
         let views = sample_views(&views, task.examples.len(), *seed, &task.id);
-        let maps = predict_views(self.engine, task, 0, Some(adapter), &views, &self.recipe.views)?;
+        let rounds = &self.recipe.views;
+        let maps = predict_views(self.engine, task, 0, Some(adapter), &views, rounds, plan)?;
         let Example { input, output } = &self.task.examples[demonstration];
-        let candidates = collect_candidates(&maps, candidates);
-        let metas: Vec<_> = maps.iter().map(CellMap::meta).collect();
-        let attempts = tally_votes(&candidates, &metas, vote).attempts(&candidates, input);
+        let candidates = scored_candidates(self.engine, task, 0, Some(adapter), &maps, candidates)?;
+        let attempts = tally_votes(&candidates, &maps.metas(), vote).attempts(&candidates, input);
         Ok(HeldOut {
             demonstration,
             steps,
-            exact: maps.iter().filter(|map| map.proposal() == *output).count(),
+            exact: maps.proposals().iter().filter(|grid| *grid == output).count(),
             of: maps.len(),
             solved: attempts.contains(output),
         })
@@ -279,6 +283,7 @@ mod tests {
 
     use super::*;
     use crate::arc::{Grid, View};
+    use crate::candidate::{MapMeta, Predictions};
     use crate::engine::ModelInfo;
     use crate::pipeline::mock::{Mock, recipe, task};
     use crate::pipeline::{Replay, TaskLimits, solve_task};
@@ -311,14 +316,26 @@ mod tests {
             test: usize,
             _: Option<&Adapter>,
             views: &[View],
-        ) -> Result<Vec<CellMap>, EngineError> {
+            _: PredictPlan<'_>,
+        ) -> Result<Predictions, EngineError> {
             let input = &task.tests[test].input;
             let seen = self.0.lock().unwrap();
             let known = seen.iter().chain(&task.examples).find(|pair| pair.input == *input);
             let answer = known.map_or(Grid::filled(1, 1, 7), |pair| pair.output.clone());
             let sure =
                 |view: &View| crate::candidate::testing::sure_map(view.clone(), &answer, 0.9);
-            Ok(views.iter().map(sure).collect())
+            Ok(Predictions::Cells(views.iter().map(sure).collect()))
+        }
+
+        fn score(
+            &self,
+            _: &Task,
+            _: usize,
+            _: Option<&Adapter>,
+            _: &MapMeta,
+            _: &[&Grid],
+        ) -> Result<Vec<f32>, EngineError> {
+            unreachable!("maps score every grid by themselves")
         }
     }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Curve, HeldOut, Part};
 use crate::arc::{Grid, Task};
-use crate::candidate::{Candidate, MapMeta, Uncertainty};
+use crate::candidate::{Candidate, CutReason, MapMeta, Uncertainty};
 use crate::effort::{Difficulty, Standing};
 use crate::engine::{Adapter, Check, FitStep, StopReason};
 use crate::vote::{Tally, VoteConfig, tally_votes};
@@ -55,7 +55,10 @@ pub struct TaskRecord {
     pub seconds: Seconds,
     /// Every gradient step.
     pub curve: Curve,
-    /// The view and the format of each map, the same for every test.
+    /// How many of the maps have scored the candidates, if time was over before all had.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub scored: Option<usize>,
+    /// The view and the format of each map that has scored the candidates, the same for every test.
     pub maps: Vec<MapMeta>,
     /// The candidates and the tally of each test; empty if the prediction failed.
     pub tests: Vec<TestRecord>,
@@ -71,6 +74,20 @@ pub struct TestRecord {
     /// How sure the maps are of each cell, where they agree on the shape.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub uncertainty: Option<Uncertainty>,
+    /// The searches that may have missed grids above their threshold.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub cut: Vec<CutShort>,
+}
+
+/// A search that was ended before it had found everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutShort {
+    /// Which map it made.
+    pub map: usize,
+    /// What ended it.
+    pub reason: CutReason,
+    /// Steps that it had taken.
+    pub nodes: usize,
 }
 
 /// Wall seconds of the stages of a task.
@@ -114,6 +131,20 @@ pub struct Replay {
     pub parts: Vec<PartReplay>,
     /// How many views are predicted together, call by call.
     pub chunks: Vec<usize>,
+    /// How many maps score the candidates, if not all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scored: Option<usize>,
+    /// The searches that time ended, for each test: the map, and the steps that were taken.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub timed_out: Vec<Vec<(usize, usize)>>,
+}
+
+impl Replay {
+    /// The steps after which time was over for a search, if it was.
+    pub(super) fn cut_after(&self, test: usize, map: usize) -> Option<usize> {
+        let searches = self.timed_out.get(test)?;
+        searches.iter().find(|(m, _)| *m == map).map(|&(_, nodes)| nodes)
+    }
 }
 
 /// How a part of a fit is repeated exactly.
@@ -146,7 +177,16 @@ impl TaskRecord {
             progress: progress.by_ref().take(part.steps).collect(),
         };
         let parts = parts.iter().map(part).collect();
-        Replay { fitted: self.fitted, parts, chunks: self.chunks.clone() }
+        let timed = |test: &TestRecord| {
+            let cut = test.cut.iter().filter(|cut| cut.reason == CutReason::Time);
+            cut.map(|cut| (cut.map, cut.nodes)).collect()
+        };
+        let mut timed_out: Vec<Vec<(usize, usize)>> = self.tests.iter().map(timed).collect();
+        if timed_out.iter().all(Vec::is_empty) {
+            timed_out.clear();
+        }
+        let (fitted, chunks, scored) = (self.fitted, self.chunks.clone(), self.scored);
+        Replay { fitted, parts, chunks, scored, timed_out }
     }
 
     /// The share of the maps that propose the first attempt, the least over the tests; `None` where there are too few.

@@ -8,21 +8,32 @@ use std::time::Instant;
 use super::clock::{Clock, affordable, fit_seconds};
 use super::guard::guard;
 use super::parts::{Fitted, Fitting, HeldOut};
-use super::record::{Seconds, Solved, TaskRecord, TestRecord, fallback_attempts};
+use super::record::{CutShort, Seconds, Solved, TaskRecord, TestRecord, fallback_attempts};
 use super::{Curve, Event, Interrupted, TaskLimits, VIEWS_AT_ONCE};
 use crate::adapter::FitFormat;
 use crate::arc::{Grid, Task, View};
 use crate::candidate::{
-    CellMap, ViewStop, ViewsConfig, collect_candidates, sample_views, sure_cells, uncertainty,
+    Candidate, CandidateConfig, IMPOSSIBLE, MapMeta, Predictions, Proposals, ViewStop, ViewsConfig,
+    add_scores, collect_candidates, forget_maps, merge_proposals, sample_views, sure_cells,
+    uncertainty,
 };
 use crate::effort::Difficulty;
-use crate::engine::{Adapter, Engine, EngineError, FitLimits, FitStep, StopReason};
+use crate::engine::{
+    Adapter, DecodeConfig, DecodeMethod, Engine, EngineError, Family, FitLimits, FitStep,
+    PredictPlan, StopReason,
+};
 use crate::recipe::Recipe;
 use crate::vote::tally_votes;
 
 /// How many predictions of a test under one view take as long as a gradient step, about. A fit without the
 /// time for one step would only overrun the budget.
 const STEP_COST: f64 = 5.0;
+
+/// The same for a family that writes: it writes token after token, and learns from all at once.
+const WRITER_STEP_COST: f64 = 0.5;
+
+/// Share of the time after the fit that goes to scores, in a family that writes.
+const SCORING: f64 = 0.5;
 
 /// A task on its way through the stages.
 pub(super) struct Solving<'a> {
@@ -34,6 +45,8 @@ pub(super) struct Solving<'a> {
     views: Vec<View>,
     /// Seconds that one view of every test takes, as far as is known.
     seconds_per_view: f64,
+    /// Share of the time after the fit that goes to scores: a family that predicts cells needs none.
+    scoring: f64,
     failed: Option<String>,
     seconds: Seconds,
 }
@@ -41,7 +54,7 @@ pub(super) struct Solving<'a> {
 /// What was predicted, and under how many views.
 pub(super) struct Predicted {
     /// Maps of each test, as many for each.
-    maps: Vec<Vec<CellMap>>,
+    maps: Vec<Predictions>,
     /// Views done.
     done: usize,
     /// Views wanted.
@@ -68,6 +81,7 @@ impl<'a> Solving<'a> {
             clock: Clock::start(limits.seconds.filter(|_| limits.replay.is_none())),
             views: sample_views(&recipe.views, task.examples.len(), recipe.seed, &task.id),
             seconds_per_view: 0.0,
+            scoring: 0.0,
             failed: None,
             seconds: Seconds::default(),
         }
@@ -92,15 +106,24 @@ impl<'a> Solving<'a> {
             .ok()
     }
 
-    /// What the base model says under the first view, a map for each test; empty if it fails.
-    pub(super) fn baseline(&mut self, on_event: &mut dyn FnMut(Event)) -> Vec<CellMap> {
+    /// What the base model says under the first view, a map for each test; empty if it fails. A family that writes
+    /// grids writes the one greedy answer.
+    pub(super) fn baseline(&mut self, on_event: &mut dyn FnMut(Event)) -> Vec<Predictions> {
         let began = Instant::now();
-        let maps = guard("in-context baseline", || self.predict_chunk(None, 0..1));
-        let maps: Vec<_> = self.keep(maps).unwrap_or_default().into_iter().flatten().collect();
+        let decode = DecodeConfig { method: DecodeMethod::Greedy, ..self.recipe.decode.clone() };
+        let maps = guard("in-context baseline", || {
+            let plan = PredictPlan { decode: &decode, ..self.plan(None) };
+            let tests = 0..self.task.tests.len();
+            let of = |test| self.engine.predict(self.task, test, None, &self.views[..1], plan);
+            tests.map(of).collect::<Result<Vec<_>, EngineError>>()
+        });
+        let maps = self.keep(maps).unwrap_or_default();
         self.seconds.baseline = began.elapsed().as_secs_f64();
         self.seconds_per_view = self.seconds.baseline;
+        self.scoring =
+            if matches!(maps.first(), Some(Predictions::Grids(_))) { SCORING } else { 0.0 };
         if !maps.is_empty() {
-            on_event(Event::Baseline { grids: maps.iter().map(CellMap::proposal).collect() });
+            on_event(Event::Baseline { grids: self.answers(&maps) });
         }
         maps
     }
@@ -112,19 +135,44 @@ impl<'a> Solving<'a> {
         let views = (record.views * visits).max(1) as f64;
         let formats = if self.recipe.fit.format == FitFormat::Both { 2.0 } else { 1.0 };
         self.seconds_per_view = record.seconds.predict / views / formats;
+        self.scoring = if self.recipe.family == Family::Grid { 0.0 } else { SCORING };
     }
 
-    /// Maps under some of the views, for each test.
+    /// The first proposal for each test; its input where nothing was found.
+    pub(super) fn answers(&self, maps: &[Predictions]) -> Vec<Grid> {
+        let inputs = self.task.tests.iter().map(|test| &test.input);
+        let first = |(maps, input): (&Predictions, &Grid)| {
+            maps.proposals().into_iter().next().unwrap_or_else(|| input.clone())
+        };
+        maps.iter().zip(inputs).map(first).collect()
+    }
+
+    fn plan(&self, seconds: Option<f64>) -> PredictPlan<'a> {
+        let Recipe { decode, seed, .. } = self.recipe;
+        PredictPlan { decode, seed: *seed, seconds, cut_after: None }
+    }
+
+    /// Maps under some of the views, for each test, behind those that there are.
     fn predict_chunk(
         &self,
         adapter: Option<&Adapter>,
         views: Range<usize>,
-    ) -> Result<Vec<Vec<CellMap>>, EngineError> {
+        seconds: Option<f64>,
+    ) -> Result<Vec<Predictions>, EngineError> {
+        let formats = adapter.map_or(1, |a| a.formats.len());
+        let maps = views.start * formats..views.end * formats;
         let (views, config) = (&self.views[views], &self.recipe.views);
-        let tests = 0..self.task.tests.len();
-        tests
-            .map(|test| predict_views(self.engine, self.task, test, adapter, views, config))
-            .collect()
+        let n_tests = self.task.tests.len();
+        let tests = (0..n_tests).map(|test| {
+            let cut_after: Option<Vec<Option<usize>>> = self
+                .limits
+                .replay
+                .map(|replay| maps.clone().map(|map| replay.cut_after(test, map)).collect());
+            let seconds = seconds.map(|s| s / n_tests as f64);
+            let plan = PredictPlan { cut_after: cut_after.as_deref(), ..self.plan(seconds) };
+            predict_views(self.engine, self.task, test, adapter, views, config, plan)
+        });
+        tests.collect()
     }
 
     /// The fit, or what stands for it where there is none or it fails; `earlier` is one to go on with, and the
@@ -149,10 +197,11 @@ impl<'a> Solving<'a> {
             note = Some("one demonstration: leave-one-out is impossible, fitted end-to-end");
         }
         let formats = if config.format == FitFormat::Both { 2.0 } else { 1.0 };
-        let per_view = formats * self.seconds_per_view;
+        let per_view = formats * self.seconds_per_view / (1.0 - self.scoring);
         let left = self.clock.left();
         let seconds = left.map(|s| fit_seconds(s, self.views.len(), per_view));
-        let least = STEP_COST * self.seconds_per_view / self.task.tests.len() as f64;
+        let cost = if self.scoring == 0.0 { STEP_COST } else { WRITER_STEP_COST };
+        let least = cost * self.seconds_per_view / self.task.tests.len() as f64;
         if seconds.is_some_and(|s| s <= least) {
             return Ok(Fitted::none(StopReason::Budget, Some("no time for a fit")));
         }
@@ -180,10 +229,11 @@ impl<'a> Solving<'a> {
 
     /// Maps under as many views as time allows, for each test.
     ///
-    /// Without an adapter the baseline's maps are those of the first view.
+    /// Without an adapter the baseline's maps are those of the first view, unless more than the greedy answer is
+    /// wanted.
     pub(super) fn predict(
         &mut self,
-        baseline: &[CellMap],
+        baseline: &[Predictions],
         adapter: Option<&Adapter>,
         on_event: &mut dyn FnMut(Event),
     ) -> Result<Predicted, Interrupted> {
@@ -191,21 +241,23 @@ impl<'a> Solving<'a> {
         let repeated = self.limits.replay.map(|r| r.chunks.as_slice());
         let of = repeated.map_or(self.views.len(), |_| self.views.len().min(self.repeated_views()));
         let mut predicted = Predicted {
-            maps: vec![Vec::new(); self.task.tests.len()],
+            maps: vec![Predictions::default(); self.task.tests.len()],
             done: 0,
             of,
             chunks: vec![],
             settled: false,
         };
-        if adapter.is_none() && !baseline.is_empty() {
-            predicted.add(1, baseline.iter().map(|map| vec![map.clone()]).collect());
+        let is_all = self.scoring == 0.0 || self.recipe.decode.method == DecodeMethod::Greedy;
+        if adapter.is_none() && !baseline.is_empty() && is_all {
+            predicted.add(1, baseline.to_vec());
         }
+        let reserved = self.clock.left().map_or(0.0, |left| left * self.scoring);
         while predicted.done < of {
             self.check_interrupt()?;
             let (done, calls) = (predicted.done, predicted.chunks.len());
             let n = match repeated {
                 Some(chunks) => chunks.get(calls).map_or(0, |&n| n.min(of - done)),
-                None => self.next_chunk(done, of),
+                None => self.next_chunk(done, of, reserved),
             };
             if n == 0 {
                 break;
@@ -215,7 +267,8 @@ impl<'a> Solving<'a> {
                 break;
             }
             let chunk_began = Instant::now();
-            let chunk = guard("prediction", || self.predict_chunk(adapter, done..done + n));
+            let left = self.clock.left().map(|left| (left - reserved).max(0.0));
+            let chunk = guard("prediction", || self.predict_chunk(adapter, done..done + n, left));
             let Some(chunk) = self.keep(chunk) else { break };
             self.seconds_per_view = chunk_began.elapsed().as_secs_f64() / n as f64;
             predicted.add(n, chunk);
@@ -225,10 +278,11 @@ impl<'a> Solving<'a> {
         Ok(predicted)
     }
 
-    /// How many views to predict next; 0 if time is over.
-    fn next_chunk(&self, done: usize, of: usize) -> usize {
+    /// How many views to predict next; 0 if time is over but for the `reserved` seconds.
+    fn next_chunk(&self, done: usize, of: usize, reserved: f64) -> usize {
         let wanted = VIEWS_AT_ONCE.min(of - done);
-        let affordable = affordable(self.clock.left(), wanted, self.seconds_per_view);
+        let left = self.clock.left().map(|left| left - reserved);
+        let affordable = affordable(left, wanted, self.seconds_per_view);
         // A fitted adapter is worth one view at the very least.
         if done == 0 { affordable.max(1) } else { affordable }
     }
@@ -238,23 +292,75 @@ impl<'a> Solving<'a> {
         self.limits.replay.map_or(0, |r| r.chunks.iter().sum())
     }
 
-    /// Candidates and vote for each test; empty if that fails.
-    pub(super) fn choose(&mut self, predicted: &Predicted) -> Vec<TestRecord> {
+    /// Candidates, scores and vote for each test; empty if that fails.
+    pub(super) fn choose(
+        &mut self,
+        predicted: &Predicted,
+        adapter: Option<&Adapter>,
+    ) -> Result<Chosen, Interrupted> {
         let began = Instant::now();
-        let choose = |maps: &Vec<CellMap>| {
-            let candidates = collect_candidates(maps, &self.recipe.candidates);
-            let metas: Vec<_> = maps.iter().map(CellMap::meta).collect();
-            let tally = tally_votes(&candidates, &metas, &self.recipe.vote);
-            TestRecord { candidates, tally, uncertainty: uncertainty(maps) }
-        };
-        let chosen = if predicted.done == 0 {
-            Ok(Vec::new())
-        } else {
-            guard("vote", || Ok::<_, Infallible>(predicted.maps.iter().map(choose).collect()))
-        };
-        let chosen = self.keep(chosen).unwrap_or_default();
+        let mut chosen = Chosen { metas: predicted.metas(), ..Chosen::default() };
+        if predicted.done > 0 {
+            let candidates = guard("candidates", || self.candidates(predicted, adapter));
+            self.check_interrupt()?;
+            if let Some((candidates, n_maps)) = self.keep(candidates) {
+                chosen.unscored = chosen.metas.len() - n_maps;
+                chosen.metas.truncate(n_maps);
+                let vote = |(candidates, maps): (Vec<Candidate>, &Predictions)| {
+                    let tally = tally_votes(&candidates, &chosen.metas, &self.recipe.vote);
+                    let (uncertainty, cut) = match maps {
+                        Predictions::Cells(maps) => (uncertainty(maps), Vec::new()),
+                        Predictions::Grids(proposals) => (None, cuts(proposals)),
+                    };
+                    TestRecord { candidates, tally, uncertainty, cut }
+                };
+                let tests = candidates.into_iter().zip(&predicted.maps).map(vote);
+                let tests = guard("vote", || Ok::<_, Infallible>(tests.collect()));
+                chosen.tests = self.keep(tests).unwrap_or_default();
+            }
+        }
         self.seconds.vote = began.elapsed().as_secs_f64();
-        chosen
+        Ok(chosen)
+    }
+
+    /// The candidates of each test with their scores, and the number of maps that have scored them.
+    fn candidates(
+        &self,
+        predicted: &Predicted,
+        adapter: Option<&Adapter>,
+    ) -> Result<(Vec<Vec<Candidate>>, usize), EngineError> {
+        let config = &self.recipe.candidates;
+        let mut candidates: Vec<Vec<Candidate>> = Vec::with_capacity(predicted.maps.len());
+        for maps in &predicted.maps {
+            candidates.push(match maps {
+                Predictions::Cells(maps) => collect_candidates(maps, config),
+                Predictions::Grids(proposals) => merge_proposals(proposals, config),
+            });
+        }
+        let n_maps = predicted.metas().len();
+        if !predicted.maps.iter().any(|maps| matches!(maps, Predictions::Grids(_))) {
+            return Ok((candidates, n_maps));
+        }
+        let began = Instant::now();
+        for map in 0..n_maps {
+            // The first map is scored in any case, or there would be nothing to vote with.
+            let each = began.elapsed().as_secs_f64() / map.max(1) as f64;
+            let over = match self.limits.replay {
+                Some(replay) => replay.scored.is_some_and(|n| map >= n),
+                None => self.clock.left().is_some_and(|left| left < each),
+            };
+            if map > 0 && (over || self.check_interrupt().is_err()) {
+                candidates.iter_mut().for_each(|candidates| forget_maps(candidates, map));
+                return Ok((candidates, map));
+            }
+            for (test, maps) in predicted.maps.iter().enumerate() {
+                let Predictions::Grids(proposals) = maps else { continue };
+                let found = &candidates[test];
+                let scores = scores(self.engine, self.task, test, adapter, &proposals[map], found)?;
+                add_scores(&mut candidates[test], scores);
+            }
+        }
+        Ok((candidates, n_maps))
     }
 
     /// The record, and the adapter.
@@ -263,22 +369,27 @@ impl<'a> Solving<'a> {
         baseline: Vec<Grid>,
         fitted: Fitted,
         predicted: &Predicted,
-        tests: Vec<TestRecord>,
+        chosen: Chosen,
     ) -> Solved {
         let mut attempts = fallback_attempts(self.task);
         for (attempts, first) in attempts.iter_mut().zip(&baseline) {
             *attempts = [first.clone(), attempts[0].clone()];
         }
-        for (attempts, test) in attempts.iter_mut().zip(&tests) {
+        for (attempts, test) in attempts.iter_mut().zip(&chosen.tests) {
             *attempts = test.tally.attempts(&test.candidates, &attempts[0]);
         }
-        let Predicted { maps, done, of, chunks, settled } = predicted;
+        let Predicted { done, of, chunks, settled, .. } = predicted;
         let Fitted { fit, parts, held_out } = fitted;
         let mut notes = fit.notes;
         if *settled {
             notes.push(format!("settled after {done} of {of} views"));
         } else if done < of {
             notes.push(format!("{done} of {of} views"));
+        }
+        notes.extend(predicted.notes());
+        if chosen.unscored > 0 {
+            let n = chosen.metas.len();
+            notes.push(format!("time for scores under {n} of {} predictions", n + chosen.unscored));
         }
         self.seconds.total = self.clock.elapsed();
         let kept = fit.curve.iter().take(fit.best_step);
@@ -301,15 +412,16 @@ impl<'a> Solving<'a> {
             chunks: chunks.clone(),
             seconds: self.seconds,
             curve: Curve(fit.curve),
-            maps: maps.first().map_or(Vec::new(), |maps| maps.iter().map(CellMap::meta).collect()),
-            tests,
+            scored: (chosen.unscored > 0).then_some(chosen.metas.len()),
+            maps: chosen.metas,
+            tests: chosen.tests,
         };
         record.difficulty = Difficulty::of(held_out.map(HeldOut::rate), record.agreement());
         Solved { record, adapter: fit.adapter }
     }
 }
 
-/// Maps of a test under some views, which may give each other the cells that they are sure of.
+/// What is predicted for a test under some views; maps may give each other the cells that they are sure of.
 pub(super) fn predict_views(
     engine: &dyn Engine,
     task: &Task,
@@ -317,8 +429,12 @@ pub(super) fn predict_views(
     adapter: Option<&Adapter>,
     views: &[View],
     config: &ViewsConfig,
-) -> Result<Vec<CellMap>, EngineError> {
-    let mut maps = engine.predict(task, test, adapter, views)?;
+    plan: PredictPlan<'_>,
+) -> Result<Predictions, EngineError> {
+    let mut maps = match engine.predict(task, test, adapter, views, plan)? {
+        Predictions::Cells(maps) => maps,
+        grids => return Ok(grids),
+    };
     for _ in 0..config.rounds {
         match sure_cells(&maps, config.sure) {
             Some(given) if given.count() > 0 && !given.is_whole() => {
@@ -327,10 +443,98 @@ pub(super) fn predict_views(
             _ => break,
         }
     }
-    Ok(maps)
+    Ok(Predictions::Cells(maps))
+}
+
+/// The candidates of a test with what every prediction says of them, however long that takes.
+pub(super) fn scored_candidates(
+    engine: &dyn Engine,
+    task: &Task,
+    test: usize,
+    adapter: Option<&Adapter>,
+    predictions: &Predictions,
+    config: &CandidateConfig,
+) -> Result<Vec<Candidate>, EngineError> {
+    let proposals = match predictions {
+        Predictions::Cells(maps) => return Ok(collect_candidates(maps, config)),
+        Predictions::Grids(proposals) => proposals,
+    };
+    let mut candidates = merge_proposals(proposals, config);
+    for proposals in proposals {
+        let scores = scores(engine, task, test, adapter, proposals, &candidates)?;
+        add_scores(&mut candidates, scores);
+    }
+    Ok(candidates)
+}
+
+/// What one map says of each candidate; only what it did not say by itself is asked for.
+fn scores(
+    engine: &dyn Engine,
+    task: &Task,
+    test: usize,
+    adapter: Option<&Adapter>,
+    proposals: &Proposals,
+    candidates: &[Candidate],
+) -> Result<Vec<f32>, EngineError> {
+    let said = |grid: &Grid| proposals.grids.iter().find(|(g, _)| g == grid).map(|(_, l)| *l);
+    let known: Vec<Option<f32>> = candidates.iter().map(|c| said(&c.grid)).collect();
+    let unknown = candidates.iter().zip(&known).filter(|(_, known)| known.is_none());
+    let asked: Vec<&Grid> = unknown.map(|(candidate, _)| &candidate.grid).collect();
+    let mut scores = Vec::new();
+    if !asked.is_empty() {
+        scores = engine.score(task, test, adapter, &proposals.meta, &asked)?;
+    }
+    let mut scores = scores.into_iter();
+    Ok(known.into_iter().map(|k| k.or_else(|| scores.next()).unwrap_or(IMPOSSIBLE)).collect())
+}
+
+/// What was chosen from: the maps that scored the candidates, and the candidates and tally of each test.
+#[derive(Default)]
+pub(super) struct Chosen {
+    metas: Vec<MapMeta>,
+    tests: Vec<TestRecord>,
+    /// Maps without scores, for want of time.
+    unscored: usize,
+}
+
+/// The searches that were cut short.
+fn cuts(proposals: &[Proposals]) -> Vec<CutShort> {
+    let cut =
+        |(map, p): (usize, &Proposals)| Some(CutShort { map, reason: p.cut?, nodes: p.nodes });
+    proposals.iter().enumerate().filter_map(cut).collect()
 }
 
 impl Predicted {
+    /// What each map was made under, the same for every test.
+    fn metas(&self) -> Vec<MapMeta> {
+        self.maps.first().map_or(Vec::new(), Predictions::metas)
+    }
+
+    /// What a reader should know of the predictions.
+    fn notes(&self) -> Vec<String> {
+        let all: Vec<&Proposals> = self
+            .maps
+            .iter()
+            .flat_map(|maps| match maps {
+                Predictions::Grids(proposals) => proposals.as_slice(),
+                Predictions::Cells(_) => &[],
+            })
+            .collect();
+        let mut notes = Vec::new();
+        let cut = all.iter().filter(|p| p.cut.is_some()).count();
+        if cut > 0 {
+            notes.push(format!("{cut} of {} searches are incomplete", all.len()));
+        }
+        let left_out = all.iter().map(|p| p.left_out).max().unwrap_or(0);
+        if left_out > 0 {
+            notes.push(format!(
+                "up to {left_out} demonstrations left out of a prompt, the longest first: the model's context \
+                 holds no more"
+            ));
+        }
+        notes
+    }
+
     /// Whether the views done so far settle every test.
     fn is_settled(&self, stop: ViewStop) -> bool {
         self.maps.iter().all(|maps| {
@@ -340,7 +544,7 @@ impl Predicted {
     }
 
     /// Adds the maps of the next `n` views, for each test.
-    fn add(&mut self, n: usize, chunk: Vec<Vec<CellMap>>) {
+    fn add(&mut self, n: usize, chunk: Vec<Predictions>) {
         for (maps, new) in self.maps.iter_mut().zip(chunk) {
             maps.extend(new);
         }

@@ -1,15 +1,18 @@
-//! Data sets by name: the embedded demonstrations and the public ARC sets, once they are fetched.
+//! Data sets by name: the embedded demonstrations and the public ARC sets, once they are fetched; and checkpoints of
+//! the Hugging Face hub.
 //!
 //! A public set is known by the SHA-256 of its content, not by where it came from, so that a result on
 //! `arc-agi-1/evaluation` means the same tasks everywhere.
 
 mod download;
 mod fetch;
+mod hub;
 mod sets;
 
 use std::path::{Path, PathBuf};
 
 pub use fetch::{FetchError, Fetched, Source, fetch};
+pub use hub::{Hub, HubError};
 pub use sets::{CORPORA, Corpus, PublicSet, content_sha256};
 
 use crate::arc::{self, Dataset, Task, TaskError, TaskProblem};

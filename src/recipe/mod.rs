@@ -16,15 +16,28 @@ use crate::adapter::{FitConfig, LoraConfig};
 use crate::candidate::{CandidateConfig, ViewsConfig};
 use crate::dataset::DatasetConfig;
 use crate::effort::ScheduleConfig;
+use crate::engine::{DecodeConfig, Family, LanguageConfig};
 use crate::vote::VoteConfig;
 
 /// The embedded recipes, by name.
-pub const PRESETS: [(&str, &str); 4] = [
+pub const PRESETS: [(&str, &str); 9] = [
     ("default", include_str!("../../data/recipes/default.toml")),
     ("fast", include_str!("../../data/recipes/fast.toml")),
     ("paper", include_str!("../../data/recipes/paper.toml")),
     ("poe", include_str!("../../data/recipes/poe.toml")),
+    ("llama-default", include_str!("../../data/recipes/llama-default.toml")),
+    ("llama-fast", include_str!("../../data/recipes/llama-fast.toml")),
+    ("llama-paper", include_str!("../../data/recipes/llama-paper.toml")),
+    ("llama-poe", include_str!("../../data/recipes/llama-poe.toml")),
+    ("llama-nvarc", include_str!("../../data/recipes/llama-nvarc.toml")),
 ];
+
+/// The recipe that a name means for a model of that family: `paper` is `llama-paper` for a language model.
+pub fn for_family(name: &str, family: Family) -> String {
+    let own = format!("llama-{name}");
+    let is_preset = PRESETS.iter().any(|(preset, _)| *preset == own);
+    if family == Family::Llama && is_preset { own } else { name.to_owned() }
+}
 
 /// Everything that decides a run's results, besides the tasks, the model and the device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,6 +47,8 @@ pub struct Recipe {
     pub name: String,
     /// Root of all random streams; below 2⁶³, which is what TOML can hold.
     pub seed: u64,
+    /// The models that it is for.
+    pub family: Family,
     /// How episodes are made.
     pub dataset: DatasetConfig,
     /// The adapter's shape.
@@ -42,6 +57,10 @@ pub struct Recipe {
     pub fit: FitConfig,
     /// The views under which tests are predicted.
     pub views: ViewsConfig,
+    /// What concerns language models alone.
+    pub language: LanguageConfig,
+    /// How language models write their answers.
+    pub decode: DecodeConfig,
     /// How candidates are made of the predictions.
     pub candidates: CandidateConfig,
     /// How the attempts are chosen from them.
@@ -114,6 +133,7 @@ mod tests {
     use super::*;
     use crate::adapter::FitFormat;
     use crate::dataset::{Augmenter, LossOn, Sampling};
+    use crate::engine::DecodeMethod;
     use crate::vote::Selector;
 
     fn preset(name: &str) -> Recipe {
@@ -178,6 +198,47 @@ mod tests {
         assert_eq!(poe.lora.scale(), 16.0 / 32f32.sqrt());
         assert_eq!((poe.views.count, poe.views.dihedrals.len()), (16, 8));
         assert_eq!(poe.vote.selector, Selector::Product);
+    }
+
+    #[test]
+    fn the_language_models_presets_have_the_numbers_of_their_papers() {
+        let paper = preset(&for_family("paper", Family::Llama));
+        assert_eq!((paper.lora.rank, paper.lora.alpha, paper.fit.max_tokens), (128, 16.0, 8192));
+        let targets = ["q_proj", "v_proj", "gate_proj", "up_proj", "down_proj"];
+        assert_eq!(paper.lora.target_modules, targets);
+        assert_eq!((paper.fit.learning_rate, paper.fit.warmup, paper.fit.steps), (5e-5, 0.1, 250));
+        assert_eq!(paper.dataset, DatasetConfig { max_cells: 0, ..preset("paper").dataset });
+        assert_eq!(paper.decode.method, DecodeMethod::Greedy);
+        let poe = preset("llama-poe");
+        assert_eq!((poe.lora.rank, poe.lora.alpha, poe.fit.steps), (32, 16.0, 64));
+        assert_eq!((poe.decode.method, poe.decode.threshold), (DecodeMethod::Search, 0.09));
+        let nvarc = preset("llama-nvarc");
+        assert_eq!((nvarc.lora.rank, nvarc.lora.alpha, nvarc.fit.steps), (256, 32.0, 128));
+        assert_eq!((nvarc.fit.learning_rate, nvarc.decode.threshold), (5e-5, 0.2));
+        assert_eq!(nvarc.dataset.loss_on, LossOn::OutputsFrom(1));
+        for name in ["default", "fast", "paper", "poe", "nvarc"] {
+            assert_eq!(preset(&for_family(name, Family::Llama)).family, Family::Llama);
+        }
+        assert_eq!(for_family("paper", Family::Grid), "paper");
+        assert_eq!(for_family("mine.toml", Family::Llama), "mine.toml");
+    }
+
+    #[test]
+    fn what_belongs_to_the_other_family_is_refused() {
+        let check = |source: &str, set: &str, expected: &str| {
+            let error = Recipe::resolve(source, &[set]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(
+            "llama-default",
+            "lora.target_modules=qkv_proj",
+            "the layers are embed_tokens, q_proj",
+        );
+        check("llama-default", "fit.method=full", "language models are fitted by LoRA alone");
+        check("default", "dataset.loss_on=outputs-from-1", "the first has nothing to be read from");
+        check("llama-default", "language.text_format=papr", "did you mean `paper`?");
+        check("llama-default", "decode.threshold=0", "must be above 0");
+        check("llama-default", "decode.temperature=0", "must be above 0");
     }
 
     #[test]
@@ -395,7 +456,8 @@ mod tests {
         };
         check(
             "papr",
-            "`papr` is neither a preset (default, fast, paper, poe) nor a file; did you mean `paper`?",
+            "`papr` is neither a preset (default, fast, paper, poe, llama-default, llama-fast, llama-paper, \
+             llama-poe, llama-nvarc) nor a file; did you mean `paper`?",
         );
         check("no/such.toml", "cannot read the recipe no/such.toml");
     }

@@ -9,8 +9,11 @@ use super::layer::nearest;
 use super::{Recipe, RecipeError};
 use crate::adapter::{FitConfig, FitFormat, FitMethod, LoraConfig, TARGET_MODULES};
 use crate::candidate::{CandidateConfig, ViewsConfig};
-use crate::dataset::{DatasetConfig, Sampling};
+use crate::dataset::{DatasetConfig, LossOn, Sampling};
 use crate::effort::ScheduleConfig;
+use crate::engine::{DecodeConfig, Family, LanguageConfig};
+use crate::llama::Target;
+use crate::text::TextFormat;
 use crate::vote::VoteConfig;
 
 impl Recipe {
@@ -20,17 +23,19 @@ impl Recipe {
     /// [`RecipeError::Impossible`] for the first one that cannot be used.
     pub fn validate(&self) -> Result<(), RecipeError> {
         within("seed", self.seed, 0..=i64::MAX as u64)?;
-        dataset(&self.dataset)?;
-        lora(&self.lora)?;
-        fit(&self.fit)?;
+        dataset(&self.dataset, self.family)?;
+        lora(&self.lora, self.family)?;
+        fit(&self.fit, self.family)?;
         views(&self.views)?;
+        language(&self.language)?;
+        decode(&self.decode)?;
         candidates(&self.candidates)?;
         vote(&self.vote, self.fit.format)?;
         schedule(&self.schedule)
     }
 }
 
-fn dataset(config: &DatasetConfig) -> Result<(), RecipeError> {
+fn dataset(config: &DatasetConfig, family: Family) -> Result<(), RecipeError> {
     within("dataset.identity_colors", config.identity_colors, 0.0..=1.0)?;
     within("dataset.keep_zero", config.keep_zero, 0.0..=1.0)?;
     within("dataset.augment_probability", config.augment_probability, 0.0..=1.0)?;
@@ -38,6 +43,14 @@ fn dataset(config: &DatasetConfig) -> Result<(), RecipeError> {
     within("dataset.max_items", config.max_items, 1..=1_000_000)?;
     within("dataset.batch_size", config.batch_size, 0..=config.max_items)?;
     distinct("dataset.augmenters", &config.augmenters)?;
+    if family == Family::Grid && config.loss_on == LossOn::OutputsFrom(1) {
+        return impossible(
+            "dataset.loss_on",
+            "\"outputs-from-1\"",
+            "but the first has nothing to be read from; only a language model learns from it; take \
+             outputs-from-2",
+        );
+    }
     if config.augmenters.is_empty()
         && config.augment_probability > 0.0
         && config.sampling != Sampling::Finite
@@ -52,7 +65,11 @@ fn dataset(config: &DatasetConfig) -> Result<(), RecipeError> {
     Ok(())
 }
 
-fn lora(config: &LoraConfig) -> Result<(), RecipeError> {
+fn lora(config: &LoraConfig, family: Family) -> Result<(), RecipeError> {
+    let layers: Vec<&str> = match family {
+        Family::Grid => TARGET_MODULES.to_vec(),
+        Family::Llama => Target::ALL.iter().map(|(name, _)| *name).collect(),
+    };
     within("lora.rank", config.rank, 1..=4096)?;
     above_zero("lora.alpha", config.alpha, 1e6)?;
     let key = "lora.target_modules";
@@ -60,10 +77,12 @@ fn lora(config: &LoraConfig) -> Result<(), RecipeError> {
         return impossible(key, "[]", "name at least one layer, or set fit.format = \"none\"");
     }
     for module in &config.target_modules {
-        if !TARGET_MODULES.contains(&module.as_str()) {
-            let hint = match nearest(module, TARGET_MODULES) {
+        if !layers.contains(&module.as_str()) {
+            // `qkv_proj` is near to much, and means that the recipe is of the other family.
+            let other = family == Family::Llama && TARGET_MODULES.contains(&module.as_str());
+            let hint = match nearest(module, layers.iter().copied()).filter(|_| !other) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("the layers are {}", TARGET_MODULES.join(", ")),
+                None => format!("the layers are {}", layers.join(", ")),
             };
             return impossible(key, format!("{module:?}"), hint);
         }
@@ -71,7 +90,14 @@ fn lora(config: &LoraConfig) -> Result<(), RecipeError> {
     distinct(key, &config.target_modules)
 }
 
-fn fit(config: &FitConfig) -> Result<(), RecipeError> {
+fn fit(config: &FitConfig, family: Family) -> Result<(), RecipeError> {
+    if family == Family::Llama && config.method == FitMethod::Full {
+        return impossible(
+            "fit.method",
+            "\"full\"",
+            "but language models are fitted by LoRA alone",
+        );
+    }
     within("fit.steps", config.steps, 1..=10_000_000)?;
     above_zero("fit.learning_rate", config.learning_rate, 1.0)?;
     within("fit.task_learning_rate", config.task_learning_rate, 0.0..=1.0)?;
@@ -118,6 +144,27 @@ fn views(config: &ViewsConfig) -> Result<(), RecipeError> {
     within("views.rounds", config.rounds, 0..=100)?;
     within("views.sure", config.sure, 0.0..=1.0)?;
     distinct("views.dihedrals", &config.dihedrals)
+}
+
+fn language(config: &LanguageConfig) -> Result<(), RecipeError> {
+    let (name, known) =
+        (config.text_format.as_str(), || ["auto"].into_iter().chain(TextFormat::names()));
+    if known().any(|format| format == name) {
+        return Ok(());
+    }
+    let hint = match nearest(name, known()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("the formats are {}", known().collect::<Vec<_>>().join(", ")),
+    };
+    impossible("language.text_format", format!("{name:?}"), hint)
+}
+
+fn decode(config: &DecodeConfig) -> Result<(), RecipeError> {
+    above_zero("decode.threshold", config.threshold, 1.0)?;
+    within("decode.max_nodes", config.max_nodes, 0..=1_000_000_000)?;
+    within("decode.seconds", config.seconds, 0.0..=1e9)?;
+    within("decode.samples", config.samples, 0..=100_000)?;
+    above_zero("decode.temperature", config.temperature, 100.0)
 }
 
 fn candidates(config: &CandidateConfig) -> Result<(), RecipeError> {

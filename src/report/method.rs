@@ -3,6 +3,7 @@
 use crate::adapter::{FitFormat, FitMethod};
 use crate::candidate::{ViewColors, ViewStop};
 use crate::dataset::{ColorSampling, LossOn, Sampling};
+use crate::engine::{DecodeMethod, Family};
 use crate::recipe::Recipe;
 use crate::run::Limits;
 use crate::vote::Selector;
@@ -55,7 +56,15 @@ fn adapter(recipe: &Recipe, model: &str) -> String {
 
 fn data(recipe: &Recipe) -> String {
     let config = &recipe.dataset;
+    let is_llama = recipe.family == Family::Llama;
     let episodes = match (recipe.fit.format, config.sampling) {
+        (FitFormat::E2e, _) if is_llama => {
+            "Single demonstrations as text, each to be predicted from its input alone (end-to-end)."
+        }
+        (FitFormat::Both, _) if is_llama => {
+            "Texts of demonstrations that predict another (leave-one-out), and single demonstrations, in \
+             alternation."
+        }
         (FitFormat::E2e, _) => {
             "Single demonstrations, each to be predicted from learned task tokens (end-to-end)."
         }
@@ -177,7 +186,7 @@ fn views(recipe: &Recipe) -> String {
 
 fn candidates(recipe: &Recipe) -> String {
     let config = &recipe.candidates;
-    let mut text = "Every distinct grid that a view proposes".to_owned();
+    let mut text = decoding(recipe) + "Every distinct grid that a view proposes";
     if config.n_best.limit > 0 {
         text += &format!(", up to {} more that it finds probable", config.n_best.limit);
     }
@@ -188,6 +197,25 @@ fn candidates(recipe: &Recipe) -> String {
         text += ", row and column majorities";
     }
     text + ". Each is scored under every view."
+}
+
+/// How a language model writes its answers; nothing for a grid model.
+fn decoding(recipe: &Recipe) -> String {
+    let config = &recipe.decode;
+    let how = match config.method {
+        _ if recipe.family == Family::Grid => return String::new(),
+        DecodeMethod::Greedy => "token by token, the most probable one".to_owned(),
+        DecodeMethod::Sample => format!(
+            "the most probable, and {} drawn at temperature {}",
+            config.samples, config.temperature
+        ),
+        DecodeMethod::Search => format!(
+            "every one with a probability above {}, found depth-first with at most {}",
+            config.threshold,
+            count(config.max_nodes, "step")
+        ),
+    };
+    format!("Under each view whole grids are written as text: {how}. ")
 }
 
 fn vote(recipe: &Recipe) -> String {

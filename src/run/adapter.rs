@@ -15,7 +15,8 @@ use super::files::hint;
 use crate::adapter::{LoraConfig, PeftConfig};
 use crate::arc::write_atomically;
 use crate::dataset::Format;
-use crate::engine::{Adapter, HostTensor, ModelInfo};
+use crate::engine::{Adapter, Family, HostTensor, ModelInfo};
+use crate::llama::{PeftError, read_adapter};
 
 /// File of the adapter's shape.
 const CONFIG: &str = "adapter_config.json";
@@ -40,6 +41,9 @@ pub enum AdapterError {
         /// What the system says.
         source: io::Error,
     },
+    /// PEFT's own adapter cannot be used.
+    #[error(transparent)]
+    Peft(#[from] PeftError),
     /// The file is cut short or is something else.
     #[error("{path} is no adapter of arc-ttt: {problem}; fit it again with `arc-ttt fit`", path = .path.display())]
     Damaged {
@@ -80,7 +84,8 @@ pub fn save_adapter(
     // A full fit has no PEFT configuration.
     if let Some(lora) = &adapter.lora {
         let config = directory.join(CONFIG);
-        let text = PeftConfig::new(lora, &base.name, None).to_json();
+        let task_type = (adapter.family() == Family::Llama).then_some("CAUSAL_LM");
+        let text = PeftConfig::new(lora, &base.name, task_type).to_json();
         write_atomically(&config, text.as_bytes()).map_err(io("write", &config))?;
     }
     Ok(())
@@ -107,22 +112,28 @@ fn tensor_bytes(adapter: &Adapter) -> Vec<u8> {
         .expect("views of consistent shapes can be written")
 }
 
-/// Reads an adapter that [`save_adapter`] has written.
+/// Reads an adapter that [`save_adapter`] has written, or a LoRA adapter of a language model that PEFT has: of that it
+/// is not known which weights it belongs to, and it is taken to be in-context.
 ///
 /// # Errors
-/// [`AdapterError`] if a file is missing, cut short, or not an adapter of this program.
+/// [`AdapterError`] if a file is missing, cut short, or no such adapter.
 pub fn load_adapter(directory: &Path) -> Result<Adapter, AdapterError> {
     let path = directory.join(TENSORS);
     let bytes = read(&path)?;
     let damaged = |problem: String| AdapterError::Damaged { path: path.clone(), problem };
     let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(e.to_string()))?;
     let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(e.to_string()))?;
-    let header: Header = metadata
-        .metadata()
-        .as_ref()
-        .and_then(|m| m.get(HEADER_KEY))
-        .ok_or_else(|| damaged(format!("its header has no `{HEADER_KEY}`")))
-        .and_then(|text| serde_json::from_str(text).map_err(|e| damaged(e.to_string())))?;
+    let header = metadata.metadata().as_ref().and_then(|m| m.get(HEADER_KEY));
+    let Some(header) = header else {
+        let (lora, tensors) = read_adapter(directory)?;
+        return Ok(Adapter {
+            base: String::new(),
+            formats: vec![Format::Icl],
+            lora: Some(lora),
+            tensors,
+        });
+    };
+    let header: Header = serde_json::from_str(header).map_err(|e| damaged(e.to_string()))?;
     let mut tensors = BTreeMap::new();
     for (name, view) in file.iter() {
         if view.dtype() != Dtype::F32 {

@@ -5,9 +5,11 @@
 //! byte ranges of the text ([`Written::outputs`]), so that no token's number is known here.
 
 mod format;
+mod grammar;
 mod parse;
 mod write;
 
 pub use format::{FormatError, GridText, PairText, TextFormat};
+pub use grammar::{Beginning, Grammar};
 pub use parse::TextError;
 pub use write::{SpecialTokens, Written, target_tokens};

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use arc_ttt::adapter::LoraConfig;
 use arc_ttt::llama::{
     Answer, Batch, GridTokens, Incomplete, InputError, KvCache, Llama, Lora, Module, Search,
-    SearchLimits, Sequence, TokenFilter, TrainError, Trainer, greedy, load_adapter, save_adapter,
-    search,
+    SearchLimits, Sequence, TokenFilter, TrainError, Trainer, greedy, load_adapter, sample,
+    save_adapter, score, search,
 };
 use arc_ttt::model::AdamW;
+use arc_ttt::rng::stream;
 use burn::tensor::{Device, FloatDType, Tensor};
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -222,7 +223,9 @@ fn padded_and_packed_sequences_are_as_if_alone() {
 
 #[test]
 fn gradients_and_ten_steps_of_adamw_are_those_of_peft_and_torch() {
-    for name in MODELS {
+    // With all activations held, and with those of one block at a time.
+    let both = |name| [(name, false), (name, true)];
+    for (name, recomputes) in MODELS.into_iter().flat_map(both) {
         let golden = Golden::new(name);
         let batches = ["sequences", "more_sequences"]
             .map(|field| Batch::padded(&golden.sequences(field)).unwrap());
@@ -232,7 +235,8 @@ fn gradients_and_ten_steps_of_adamw_are_those_of_peft_and_torch() {
             betas: [number(&adamw["betas"][0]), number(&adamw["betas"][1])],
             weight_decay: number(&adamw["weight_decay"]),
         };
-        let mut trainer = Trainer::new(&golden.model, golden.adapter(), settings, 0.0);
+        let trainer = Trainer::new(&golden.model, golden.adapter(), settings, 0.0);
+        let mut trainer = trainer.recomputing(recomputes);
         let (_, gradients) = trainer.gradients(&batches[0]).unwrap();
         assert_eq!(gradients.len(), trainer.lora().pairs.len());
         for (module, gradient) in gradients {
@@ -621,4 +625,68 @@ fn what_the_model_cannot_read_is_refused() {
     let two = Batch::padded(&[Sequence::prompt(&[1]), Sequence::prompt(&[2])]).unwrap();
     let error = model.next_logits(&two, None, Some(&mut cache)).unwrap_err();
     assert_eq!(error, InputError::Rows { cached: 1, rows: 2 });
+}
+
+#[test]
+fn a_score_is_the_sum_over_the_answer_s_tokens_whatever_stands_beside_it() {
+    for name in MODELS {
+        let golden = Golden::new(name);
+        let lora = golden.adapter();
+        let prompt = [4, 9, 3, 11, 7];
+        let answers = [vec![5, 2], vec![6, 6, 6, 6, 6, 8], vec![12], vec![5, 3]];
+        let scores = score(&golden.model, Some(&lora), &prompt, &answers).unwrap();
+        for (answer, found) in answers.iter().zip(scores) {
+            let whole = Sequence::prompt(&[&prompt[..], answer].concat());
+            let logits = alone(&golden.model, &whole, Some(&lora));
+            let (mut log_prob, mut is_greedy) = (0.0, true);
+            for (i, &token) in answer.iter().enumerate() {
+                let at = (prompt.len() + i - 1) * 20;
+                let row = &logits[at..at + 20];
+                let sum: f64 = row.iter().map(|&l| f64::from(l).exp()).sum();
+                log_prob += f64::from(row[token as usize]) - sum.ln();
+                is_greedy &= row.iter().all(|&other| other <= row[token as usize]);
+            }
+            assert!(
+                (found.log_prob - log_prob).abs() < 1e-4,
+                "{name} {answer:?}: {found:?}, {log_prob}"
+            );
+            assert_eq!(found.is_greedy, is_greedy, "{name} {answer:?}");
+        }
+        let none = score(&golden.model, None, &prompt, &[]).unwrap();
+        assert!(none.is_empty());
+        let best = greedy(&golden.model, None, &[prompt.to_vec()], &[], 6, &()).unwrap().remove(0);
+        let own = score(&golden.model, None, &prompt, &[best.tokens]).unwrap()[0];
+        assert!(own.is_greedy && (own.log_prob - best.log_prob).abs() < 1e-4, "{name}");
+    }
+}
+
+#[test]
+fn samples_follow_the_probabilities_and_the_temperature() {
+    let golden = Golden::new("qwen3");
+    let prompts = vec![vec![4, 9, 3]; 400];
+    let drawn = |temperature: f64| {
+        let mut rngs: Vec<_> = (0..400).map(|i| stream(0, "task", "sample", i)).collect();
+        // One token, for every token ends it.
+        let ends: Vec<u32> = (0..20).collect();
+        let model = &golden.model;
+        let all = sample(model, None, &prompts, &ends, temperature, &mut rngs, &()).unwrap();
+        let mut counts = [0.0; 20];
+        all.iter().for_each(|one| counts[one.tokens[0] as usize] += 1.0 / 400.0);
+        counts
+    };
+    let logits = alone(&golden.model, &Sequence::prompt(&[4, 9, 3]), None);
+    let last = &logits[40..60];
+    for temperature in [1.0, 0.3] {
+        let weights: Vec<f64> = last.iter().map(|&l| (f64::from(l) / temperature).exp()).collect();
+        let sum: f64 = weights.iter().sum();
+        for (found, weight) in drawn(temperature).into_iter().zip(weights) {
+            // Four standard deviations of a share of 400.
+            assert!(
+                (found - weight / sum).abs() < 0.1,
+                "{temperature}: {found} for {}",
+                weight / sum
+            );
+        }
+    }
+    assert_eq!(drawn(1.0), drawn(1.0));
 }

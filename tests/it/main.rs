@@ -8,6 +8,7 @@ mod common;
 mod compare;
 mod data;
 mod kaggle;
+mod language;
 mod llama;
 mod report;
 mod resume;

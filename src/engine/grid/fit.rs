@@ -1,24 +1,19 @@
 //! The per-task fit.
 
-use std::sync::atomic::Ordering;
-use std::time::Instant;
-
 use burn::tensor::Tensor;
 
 use super::GridEngine;
 use super::parameters::{Optimizers, Parameters};
-use crate::adapter::{FitConfig, FitFormat};
+use crate::adapter::FitConfig;
 use crate::arc::{Task, infer_shape};
 use crate::dataset::{Episode, EpisodeSource, Format, Query};
+use crate::engine::course::{Steps, rate, run, sources};
 use crate::engine::{
     Check, Encoded, EngineError, Fit, FitLimits, FitPlan, FitStep, StopReason, Told, canvas_of,
 };
 use crate::model::{
     AdamW, GridModel, Moments, Muon, clip_factor, cross_entropy, log_probabilities,
 };
-
-/// Losses that are averaged to judge a step without a check, or whether a fit has converged.
-const LOSS_WINDOW: usize = 16;
 
 /// Told shapes for training on a task: as the shape rule allows at its tests.
 fn is_told(task: &Task) -> bool {
@@ -49,72 +44,12 @@ fn trim(mut episode: Episode, most: usize) -> Episode {
 /// Decay of Muon's momentum (Jordan et al. 2024).
 const MOMENTUM: f64 = 0.95;
 
-/// Steps after which it is known how long one takes.
-const TRIED: usize = 4;
-
 fn tell(told: bool, output: (usize, usize), canvas: (usize, usize)) -> Told {
     if told { Told::Shape(output) } else { Told::Nothing { canvas } }
 }
 
 fn most_probable(log_probs: &[f32; 11]) -> u8 {
     (1..11).fold(0, |best, i| if log_probs[i] > log_probs[best] { i } else { best }) as u8
-}
-
-/// The learning rate's factor at `progress` of the fit.
-fn rate(config: &FitConfig, progress: f64) -> f64 {
-    if progress < config.warmup {
-        return (progress / config.warmup).max(0.02);
-    }
-    let cosine = (1.0 + (std::f64::consts::PI * progress).cos()) / 2.0;
-    config.final_learning_rate + (1.0 - config.final_learning_rate) * cosine
-}
-
-/// The weights to keep: most demonstrations right, then lowest recent loss, then latest.
-struct Best {
-    exact: usize,
-    loss: f32,
-    step: usize,
-    values: Vec<Tensor<2>>,
-}
-
-/// Puts the weights after the last step of `curve` in the place of the best ones, if they are better.
-///
-/// A step without a check of its own is judged by the loss alone.
-fn keep_best(best: &mut Option<Best>, curve: &[FitStep], values: &[Tensor<2>]) {
-    let Some(last) = curve.last() else { return };
-    let loss = recent_loss(curve);
-    let so_far = best.as_ref().map_or(0, |b| b.exact);
-    let exact = last.check.map_or(so_far, |c| c.exact);
-    let better = |b: &Best| exact > b.exact || (exact == b.exact && loss <= b.loss);
-    if best.as_ref().is_none_or(better) {
-        *best = Some(Best { exact, loss, step: last.step, values: values.to_vec() });
-    }
-}
-
-/// Mean loss of the last steps.
-fn recent_loss(curve: &[FitStep]) -> f32 {
-    let recent = &curve[curve.len().saturating_sub(LOSS_WINDOW)..];
-    recent.iter().map(|s| s.loss).sum::<f32>() / recent.len() as f32
-}
-
-/// The episodes of each format that is fitted, and what is to be said about them.
-fn sources(task: &Task, plan: FitPlan<'_>) -> (Vec<EpisodeSource>, Vec<String>) {
-    let wanted: &[Format] = match plan.fit.format {
-        FitFormat::None => &[],
-        FitFormat::Icl => &[Format::Icl],
-        FitFormat::E2e => &[Format::E2e],
-        FitFormat::Both => &[Format::Icl, Format::E2e],
-    };
-    let mut sources: Vec<EpisodeSource> = Vec::new();
-    let mut notes = Vec::new();
-    for &format in wanted {
-        let source = EpisodeSource::new(task, plan.dataset, format, plan.seed);
-        notes.extend(source.problem().map(|problem| problem.to_string()));
-        if !sources.iter().any(|s| s.format() == source.format()) {
-            sources.push(source);
-        }
-    }
-    (sources, notes)
 }
 
 /// Fits a fresh adapter; see [`crate::engine::Engine::fit`].
@@ -127,151 +62,18 @@ pub(super) fn fit(
 ) -> Result<Fit, EngineError> {
     let (sources, mut notes) = sources(task, plan);
     if sources.is_empty() {
-        let (curve, stop) = (Vec::new(), StopReason::NotFitted);
-        return Ok(Fit { adapter: None, curve, steps: 0, best_step: 0, stop, notes });
+        return Ok(Fit { notes, ..Fit::none(StopReason::NotFitted) });
     }
     let formats: Vec<Format> = sources.iter().map(EpisodeSource::format).collect();
     let mut fit = TaskFit::new(engine, task, plan, &limits, &formats)?;
     if !fit.told {
         notes.push("the output's shape is predicted: no shape rule fits".into());
     }
-    // Episodes are counted from the beginning of the first fit, everything else from that of this one.
-    let behind = plan.start.map_or(0, |start| start.steps);
-    let n_steps = n_steps(&sources, plan.fit, &limits, behind);
-    let checks = formats.contains(&Format::Icl) && plan.fit.check_every > 0;
-    let clock = Clock { started: Instant::now(), limits: &limits, n_steps };
-    let mut curve: Vec<FitStep> = Vec::new();
-    let mut best: Option<Best> = None;
-    let mut perfect = 0;
-    let mut enough = None;
-    let mut landing: Option<Landing> = None;
-    let mut stop = StopReason::Steps;
-    for step in 0..n_steps {
-        let landed = landing.as_ref().filter(|l| step >= l.end).map(|l| l.reason);
-        if let Some(reason) = clock.ended(step).or(landed) {
-            stop = reason;
-            break;
-        }
-        if clock.is_hopeless(step, plan.fit.least_steps) {
-            notes.push(format!("no time for {} steps: given up", plan.fit.least_steps));
-            let steps = curve.len();
-            let stop = StopReason::GivenUp;
-            return Ok(Fit { adapter: None, curve, steps, best_step: 0, stop, notes });
-        }
-        let by_clock = clock.progress(step);
-        let progress = landing.as_ref().map_or(by_clock, |l| l.progress(step).max(by_clock));
-        let turn = behind + step;
-        let source = &sources[turn % sources.len()];
-        let episode = source.episode((turn / sources.len()) as u64);
-        let loss = fit.step(episode, source.format(), step + 1, progress)?;
-        let due = plan.fit.check_every > 0 && (step + 1) % plan.fit.check_every == 0;
-        let check = (due && checks).then(|| fit.held_out_check());
-        let (format, seconds) = (source.format(), clock.started.elapsed().as_secs_f64());
-        let record = FitStep { step: step + 1, format, loss, seconds, progress, check };
-        on_step(&record);
-        curve.push(record);
-        if due {
-            keep_best(&mut best, &curve, &fit.parameters.values);
-        }
-        if let Some(check) = check {
-            perfect = if check.exact == check.of { perfect + 1 } else { 0 };
-            let patience = plan.fit.patience;
-            if patience > 0 && perfect >= patience {
-                enough = Some(StopReason::HeldOut);
-            }
-        }
-        if step + 1 >= LOSS_WINDOW && recent_loss(&curve) < plan.fit.converged_loss {
-            enough = enough.or(Some(StopReason::Converged));
-        }
-        if let Some(reason) = enough.filter(|_| landing.is_none() && limits.progress.is_none()) {
-            landing = Some(Landing::after(step, progress, reason));
-        }
-    }
-    let steps = curve.len();
-    // The last step is judged like any other, whatever ended the fit: a repetition of it must choose the
-    // same weights.
-    if best.as_ref().is_none_or(|best| best.step < steps) {
-        keep_best(&mut best, &curve, &fit.parameters.values);
-    }
-    let (best_step, values) =
-        best.map_or((steps, fit.parameters.values.clone()), |best| (best.step, best.values));
+    let (mut course, values) = run(&mut fit, &sources, plan, &limits, notes, on_step)?;
     let base = &engine.info.sha256;
-    let adapter = fit.parameters.adapter(&engine.model, &values, plan.lora, base, &formats);
-    Ok(Fit { adapter: Some(adapter), curve, steps, best_step, stop, notes })
-}
-
-/// The end of a fit that needs no more training: weights that were moved at a high learning rate still shake,
-/// so the rest of the schedule is run through quickly.
-struct Landing {
-    first: usize,
-    end: usize,
-    from: f32,
-    reason: StopReason,
-}
-
-impl Landing {
-    /// Behind step `step`, whose progress was `from`.
-    fn after(step: usize, from: f32, reason: StopReason) -> Self {
-        let first = step + 1;
-        Self { first, end: first + (first / 4).max(8), from, reason }
-    }
-
-    fn progress(&self, step: usize) -> f32 {
-        let share = (step - self.first) as f32 / (self.end - self.first) as f32;
-        self.from + (1.0 - self.from) * share
-    }
-}
-
-/// Steps that the settings, the limits and the dataset allow.
-fn n_steps(
-    sources: &[EpisodeSource],
-    config: &FitConfig,
-    limits: &FitLimits<'_>,
-    behind: usize,
-) -> usize {
-    let n = limits.progress.map_or(limits.steps.unwrap_or(config.steps), <[f32]>::len);
-    let finite = sources.iter().map(EpisodeSource::steps).try_fold(0, |sum, n| Some(sum + n?));
-    finite.map_or(n, |all| n.min((all as usize).saturating_sub(behind)))
-}
-
-/// What ends a fit, and how far it has come.
-struct Clock<'a> {
-    started: Instant,
-    limits: &'a FitLimits<'a>,
-    n_steps: usize,
-}
-
-impl Clock<'_> {
-    /// Whether the budget has no room for `least` steps, as far as the first few tell.
-    fn is_hopeless(&self, step: usize, least: usize) -> bool {
-        let timed = self.limits.seconds.filter(|_| self.limits.progress.is_none());
-        let Some(seconds) = timed.filter(|_| step == TRIED && least > 0) else { return false };
-        let expected = seconds / self.started.elapsed().as_secs_f64() * step as f64;
-        expected < least.min(self.n_steps) as f64
-    }
-
-    /// Why step `step` (from 0) is not begun, if it is not.
-    fn ended(&self, step: usize) -> Option<StopReason> {
-        if self.limits.interrupted.load(Ordering::Relaxed) {
-            return Some(StopReason::Interrupted);
-        }
-        // A step that would end farther behind the limit than this moment is before it is not begun.
-        let elapsed = self.started.elapsed().as_secs_f64();
-        let half_a_step = elapsed / (2 * step).max(1) as f64;
-        let over = |seconds| step > 0 && elapsed + half_a_step >= seconds;
-        let timed = self.limits.progress.is_none();
-        (timed && self.limits.seconds.is_some_and(over)).then_some(StopReason::Budget)
-    }
-
-    /// The share of the schedule that lies behind step `step` (from 0).
-    fn progress(&self, step: usize) -> f32 {
-        if let Some(recorded) = self.limits.progress {
-            return recorded[step];
-        }
-        let elapsed = self.started.elapsed().as_secs_f64();
-        let by_time = self.limits.seconds.map_or(0.0, |s| elapsed / s);
-        by_time.max(step as f64 / self.n_steps as f64) as f32
-    }
+    course.adapter = values
+        .map(|values| fit.parameters.adapter(&engine.model, &values, plan.lora, base, &formats));
+    Ok(course)
 }
 
 /// A fit under way.
@@ -313,8 +115,11 @@ impl<'a> TaskFit<'a> {
         base.precision = config.precision;
         Ok(Self { task, config, base, parameters, optimizers, most, told: is_told(task) })
     }
+}
 
-    /// One step on an episode; gives the loss before it.
+impl Steps for TaskFit<'_> {
+    type Values = Vec<Tensor<2>>;
+
     fn step(
         &mut self,
         episode: Episode,
@@ -366,8 +171,7 @@ impl<'a> TaskFit<'a> {
         Ok(value)
     }
 
-    /// Predicts each demonstration from the others, as they stand, and counts exact answers.
-    fn held_out_check(&self) -> Check {
+    fn held_out_check(&self) -> Result<Check, EngineError> {
         let base = self.base.map(&mut |_, tensor| tensor.inner());
         let (model, _, lora) = self.parameters.install(&base, &self.parameters.values);
         let examples = &self.task.examples;
@@ -391,7 +195,11 @@ impl<'a> TaskFit<'a> {
             let predicted: Vec<u8> = log_probs.iter().map(most_probable).collect();
             exact += encoded.exact(&predicted).into_iter().filter(|&e| e).count();
         }
-        Check { exact, of: n }
+        Ok(Check { exact, of: n })
+    }
+
+    fn values(&self) -> Self::Values {
+        self.parameters.values.clone()
     }
 }
 

@@ -6,9 +6,11 @@ mod predict;
 
 use burn::tensor::Device;
 
-use super::{Adapter, Engine, EngineError, Fit, FitLimits, FitPlan, FitStep, ModelInfo};
-use crate::arc::{Task, View};
-use crate::candidate::{CellMap, GivenCells};
+use super::{
+    Adapter, Engine, EngineError, Fit, FitLimits, FitPlan, FitStep, ModelInfo, PredictPlan,
+};
+use crate::arc::{Grid, Task, View};
+use crate::candidate::{CellMap, GivenCells, MapMeta, Predictions, score_grids};
 use crate::contamination::TrainingPairs;
 use crate::model::{CheckpointError, GridModel, Weights};
 
@@ -42,6 +44,20 @@ impl GridEngine {
         let training_pairs = weights.training_pairs.clone();
         Ok(Self { model, info, training_pairs, device: device.clone() })
     }
+
+    /// What [`Engine::predict`] gives, as the maps that they are.
+    ///
+    /// # Errors
+    /// As [`Engine::predict`].
+    pub fn cell_maps(
+        &self,
+        task: &Task,
+        test: usize,
+        adapter: Option<&Adapter>,
+        views: &[View],
+    ) -> Result<Vec<CellMap>, EngineError> {
+        predict::predict(self, task, test, adapter, views)
+    }
 }
 
 impl Engine for GridEngine {
@@ -69,8 +85,22 @@ impl Engine for GridEngine {
         test: usize,
         adapter: Option<&Adapter>,
         views: &[View],
-    ) -> Result<Vec<CellMap>, EngineError> {
-        predict::predict(self, task, test, adapter, views)
+        _: PredictPlan<'_>,
+    ) -> Result<Predictions, EngineError> {
+        self.cell_maps(task, test, adapter, views).map(Predictions::Cells)
+    }
+
+    fn score(
+        &self,
+        task: &Task,
+        test: usize,
+        adapter: Option<&Adapter>,
+        under: &MapMeta,
+        grids: &[&Grid],
+    ) -> Result<Vec<f32>, EngineError> {
+        let maps = self.cell_maps(task, test, adapter, std::slice::from_ref(&under.view))?;
+        let maps: Vec<_> = maps.into_iter().filter(|map| map.format == under.format).collect();
+        Ok(score_grids(&maps, grids).into_iter().flatten().collect())
     }
 
     fn predict_given(
@@ -167,8 +197,8 @@ mod tests {
     fn a_fit_of_no_steps_predicts_as_the_base_model() {
         let (engine, task) = (engine(), recolor_task(3));
         let fit = fit(&engine, &task, &recipe(&["fit.format=icl"]), limits(0));
-        let base = engine.predict(&task, 0, None, &views()).unwrap();
-        let adapted = engine.predict(&task, 0, fit.adapter.as_ref(), &views()).unwrap();
+        let base = engine.cell_maps(&task, 0, None, &views()).unwrap();
+        let adapted = engine.cell_maps(&task, 0, fit.adapter.as_ref(), &views()).unwrap();
         for (a, b) in base.iter().zip(&adapted) {
             for (a, b) in a.log_probs.iter().flatten().zip(b.log_probs.iter().flatten()) {
                 assert!((a - b).abs() < 1e-4, "{a} and {b}");
@@ -191,7 +221,7 @@ mod tests {
         let fit = fit(&engine, &task, &recipe, limits(240));
         let (first, last) = (fit.curve[0].loss, fit.curve[fit.curve.len() - 1].loss);
         assert!(last < first / 4.0, "loss {first} → {last}");
-        let maps = engine.predict(&task, 0, fit.adapter.as_ref(), &[View::IDENTITY]).unwrap();
+        let maps = engine.cell_maps(&task, 0, fit.adapter.as_ref(), &[View::IDENTITY]).unwrap();
         assert_eq!(maps.iter().map(|m| m.format).collect::<Vec<_>>(), [Format::Icl, Format::E2e]);
         let right = maps.iter().filter(|m| Some(m.proposal()) == task.tests[0].output).count();
         assert!(right >= 1, "neither format solves it");
@@ -304,7 +334,7 @@ mod tests {
         for format in ["icl", "both"] {
             let recipe = recipe(&[&format!("fit.format={format}")]);
             let adapter = fit(&engine, &task, &recipe, limits(2)).adapter;
-            let maps = engine.predict(&task, 0, adapter.as_ref(), &views()).unwrap();
+            let maps = engine.cell_maps(&task, 0, adapter.as_ref(), &views()).unwrap();
             let given =
                 (1..100).filter_map(|percent| sure_cells(&maps, f64::from(percent) / 100.0));
             let given = given.rev().find(|given| (1..12).contains(&given.count())).unwrap();
@@ -326,10 +356,10 @@ mod tests {
         let mut adapter = fit(&engine, &task, &recipe(&[]), limits(1)).adapter.unwrap();
         let name = "base_model.model.blocks.0.o_proj.lora_A.weight";
         adapter.tensors.get_mut(name).unwrap().shape = vec![1, 1];
-        let error = engine.predict(&task, 0, Some(&adapter), &views()).unwrap_err();
+        let error = engine.cell_maps(&task, 0, Some(&adapter), &views()).unwrap_err();
         assert!(error.to_string().contains(name), "{error}");
         adapter.base = "other".into();
-        let error = engine.predict(&task, 0, Some(&adapter), &views()).unwrap_err();
+        let error = engine.cell_maps(&task, 0, Some(&adapter), &views()).unwrap_err();
         assert!(matches!(error, EngineError::WrongBase { .. }));
     }
 
@@ -371,8 +401,8 @@ mod tests {
         let fit = fit(&engine, &task, &recipe(&["fit.method=full", "fit.format=icl"]), limits(3));
         let adapter = fit.adapter.unwrap();
         assert!(adapter.lora.is_none());
-        let base = engine.predict(&task, 0, None, &[View::IDENTITY]).unwrap();
-        let full = engine.predict(&task, 0, Some(&adapter), &[View::IDENTITY]).unwrap();
+        let base = engine.cell_maps(&task, 0, None, &[View::IDENTITY]).unwrap();
+        let full = engine.cell_maps(&task, 0, Some(&adapter), &[View::IDENTITY]).unwrap();
         assert_ne!(base[0].log_probs, full[0].log_probs);
     }
 

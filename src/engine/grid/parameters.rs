@@ -241,10 +241,7 @@ impl GridEngine {
     /// The model under an adapter, with the task tokens and LoRA that it brings.
     pub(super) fn adapted(&self, adapter: Option<&Adapter>) -> Result<Adapted, EngineError> {
         let Some(adapter) = adapter else { return Ok((self.model.clone(), None, None)) };
-        if adapter.base != self.info.sha256 {
-            let (expected, found) = (self.info.sha256.clone(), adapter.base.clone());
-            return Err(EngineError::WrongBase { expected, found });
-        }
+        adapter.check_base(&self.info)?;
         let mut model = self.model.clone();
         let lora = match &adapter.lora {
             Some(config) => Some(self.read_lora(adapter, lora_shape(config))?),

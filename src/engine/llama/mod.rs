@@ -1,0 +1,153 @@
+//! Language models of the Llama family behind the [`Engine`] interface.
+
+mod fit;
+mod predict;
+mod writer;
+
+use std::path::Path;
+
+use burn::tensor::{Device, FloatDType};
+use sha2::{Digest, Sha256};
+
+use super::{
+    Adapter, Engine, EngineError, Fit, FitLimits, FitPlan, FitStep, LanguageConfig, ModelInfo,
+    PredictPlan, WeightFormat,
+};
+use crate::arc::{Grid, Task, View};
+use crate::candidate::{MapMeta, Predictions};
+use crate::llama::{
+    BadTensor, CheckpointError, Llama, LlamaError, Lora, Tokenizer, TokenizerError,
+    checkpoint_files,
+};
+use crate::memory::map_file;
+use writer::Writer;
+pub use writer::WriterError;
+
+/// A loaded language model with its tokenizer and its text format.
+#[derive(Debug)]
+pub struct LlamaEngine {
+    model: Llama,
+    writer: Writer,
+    info: ModelInfo,
+    gradient_checkpointing: bool,
+}
+
+/// Why a checkpoint cannot be made ready.
+#[derive(Debug, thiserror::Error)]
+pub enum LlamaLoadError {
+    /// Its network or weights.
+    #[error(transparent)]
+    Model(#[from] LlamaError),
+    /// Its tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// Its tokenizer and the text format.
+    #[error(transparent)]
+    Writer(#[from] WriterError),
+    /// Its files.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+}
+
+impl LlamaEngine {
+    /// Loads the checkpoint in a folder onto a device; `name` and `device_name` are how `--model` and `--device` spell
+    /// them.
+    ///
+    /// # Errors
+    /// [`LlamaLoadError`] if a file is missing, damaged or not supported, or tasks cannot be written with the tokenizer.
+    pub fn load(
+        folder: &Path,
+        name: &str,
+        language: &LanguageConfig,
+        device: &Device,
+        device_name: &str,
+    ) -> Result<Self, LlamaLoadError> {
+        let dtype = match language.weights {
+            WeightFormat::F32 => FloatDType::F32,
+            WeightFormat::Bf16 => FloatDType::BF16,
+            WeightFormat::F16 => FloatDType::F16,
+        };
+        // The tokenizer first: what is wrong with it is found without reading gigabytes.
+        let config = crate::llama::LlamaConfig::load(folder).map_err(LlamaError::from)?;
+        let tokenizer = Tokenizer::load(folder, &config)?;
+        let writer = Writer::new(tokenizer, &language.text_format)?;
+        let model = Llama::load(folder, dtype, device)?;
+        tracing::info!("tasks are written in the text format {}", writer.format());
+        let info = ModelInfo {
+            name: name.to_owned(),
+            sha256: sha256(folder)?,
+            parameters: model.config.n_parameters(),
+            device: device_name.to_owned(),
+        };
+        let gradient_checkpointing = language.gradient_checkpointing;
+        Ok(Self { model, writer, info, gradient_checkpointing })
+    }
+
+    /// The adapter's updates on the model's device.
+    fn lora(&self, adapter: Option<&Adapter>) -> Result<Option<Lora>, EngineError> {
+        let Some(adapter) = adapter else { return Ok(None) };
+        adapter.check_base(&self.info)?;
+        let Some(config) = &adapter.lora else {
+            return Err(EngineError::BadTensor {
+                name: "lora_A".into(),
+                problem: "is missing: a language model takes LoRA adapters alone".into(),
+            });
+        };
+        let lora = Lora::from_tensors(config, &adapter.tensors, &self.model);
+        lora.map(Some)
+            .map_err(|BadTensor { name, problem }| EngineError::BadTensor { name, problem })
+    }
+}
+
+/// SHA-256, in hex, over the files of a checkpoint that decide its numbers.
+fn sha256(folder: &Path) -> Result<String, CheckpointError> {
+    let mut hash = Sha256::new();
+    for path in checkpoint_files(folder)? {
+        let io = |source| CheckpointError::Io { path: path.clone(), source };
+        let bytes = map_file(&path).map_err(io)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        for part in [name.as_bytes(), &bytes] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+impl Engine for LlamaEngine {
+    fn info(&self) -> ModelInfo {
+        self.info.clone()
+    }
+
+    fn fit(
+        &self,
+        task: &Task,
+        plan: FitPlan<'_>,
+        limits: FitLimits<'_>,
+        on_step: &mut dyn FnMut(&FitStep),
+    ) -> Result<Fit, EngineError> {
+        fit::fit(self, task, plan, limits, on_step)
+    }
+
+    fn predict(
+        &self,
+        task: &Task,
+        test: usize,
+        adapter: Option<&Adapter>,
+        views: &[View],
+        plan: PredictPlan<'_>,
+    ) -> Result<Predictions, EngineError> {
+        predict::predict(self, task, test, adapter, views, plan).map(Predictions::Grids)
+    }
+
+    fn score(
+        &self,
+        task: &Task,
+        test: usize,
+        adapter: Option<&Adapter>,
+        under: &MapMeta,
+        grids: &[&Grid],
+    ) -> Result<Vec<f32>, EngineError> {
+        predict::score(self, task, test, adapter, under, grids)
+    }
+}

@@ -1,0 +1,589 @@
+//! Tasks in the tokens of one checkpoint: a text format and a tokenizer that fit each other.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use crate::arc::{Example, Grid, N_COLORS};
+use crate::dataset::Episode;
+use crate::llama::{Sequence, TokenFilter, Tokenizer, TokenizerError};
+use crate::text::{Grammar, SpecialTokens, TextFormat, target_tokens};
+
+/// Why tasks cannot be written for a checkpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum WriterError {
+    /// The tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// A text that the tokenizer cannot spell.
+    #[error(
+        "the text format `{format}` writes {what} as {text:?}, for which {path} has no tokens; take a format that the \
+         model was trained on, by --set language.text_format=NAME",
+        path = .path.display()
+    )]
+    Unwritable {
+        /// The format.
+        format: String,
+        /// What is written.
+        what: String,
+        /// How.
+        text: String,
+        /// The tokenizer.
+        path: PathBuf,
+    },
+    /// A token of the format's own that the tokenizer does not have.
+    #[error(
+        "the text format `{format}` needs the special token {token}, which {path} does not have; take a format that the \
+         model was trained on, by --set language.text_format=NAME",
+        path = .path.display()
+    )]
+    Special {
+        /// The format.
+        format: String,
+        /// The token.
+        token: String,
+        /// The tokenizer.
+        path: PathBuf,
+    },
+    /// A prompt whose last token reaches into the answer.
+    #[error(
+        "the text format `{format}` does not suit {path}: the end of a prompt and the beginning of an answer \
+         become one token",
+        path = .path.display()
+    )]
+    Joined {
+        /// The format.
+        format: String,
+        /// The tokenizer.
+        path: PathBuf,
+    },
+    /// More than one format that the tokenizer can spell.
+    #[error(
+        "{path} can write the text formats {formats}, and which of them the model was trained on is not to be seen; \
+         say so by --set language.text_format=NAME",
+        path = .path.display(), formats = .formats.join(", ")
+    )]
+    Ambiguous {
+        /// The formats.
+        formats: Vec<String>,
+        /// The tokenizer.
+        path: PathBuf,
+    },
+    /// None.
+    #[error("none of the text formats can be written with {path}:\n  {reasons}", path = .path.display(),
+        reasons = .reasons.join("\n  "))]
+    None {
+        /// Why not, for each format.
+        reasons: Vec<String>,
+        /// The tokenizer.
+        path: PathBuf,
+    },
+}
+
+/// Writes tasks for one checkpoint.
+#[derive(Debug)]
+pub(super) struct Writer {
+    tokenizer: Tokenizer,
+    format: TextFormat,
+    special: SpecialTokens,
+    answers: Answers,
+}
+
+/// What decoding may write: the grammar of the format, in the checkpoint's tokens.
+#[derive(Debug)]
+pub(super) struct Answers {
+    grammar: Grammar,
+    /// How the grammar spells the tokens that can stand in an answer, by token.
+    pieces: Vec<(u32, String)>,
+    /// Tokens that end an answer.
+    pub(super) ends: Vec<u32>,
+}
+
+/// A prompt, and the answers to it.
+#[derive(Debug)]
+pub(super) struct Prompt {
+    /// Its tokens.
+    pub(super) tokens: Vec<u32>,
+    /// Demonstrations that had no room.
+    pub(super) left_out: usize,
+    input: Grid,
+}
+
+impl TokenFilter for Answers {
+    fn restrict(&self, generated: &[u32], allowed: &mut [bool]) {
+        allowed.fill(false);
+        let piece = |token: u32| {
+            let at = self.pieces.binary_search_by_key(&token, |(token, _)| *token).ok()?;
+            Some(self.pieces[at].1.as_str())
+        };
+        let step = |at, &token: &u32| self.grammar.advance(&at, piece(token)?);
+        let Some(at) = generated.iter().try_fold(self.grammar.start(), step) else { return };
+        for (token, piece) in &self.pieces {
+            allowed[*token as usize] = self.grammar.advance(&at, piece).is_some();
+        }
+    }
+}
+
+impl Writer {
+    /// For a built-in format by name, or `auto` for the one that the tokenizer can spell.
+    pub(super) fn new(tokenizer: Tokenizer, format: &str) -> Result<Self, WriterError> {
+        if format != "auto" {
+            let format = TextFormat::built_in(format).expect("recipes are validated");
+            return Self::with(&tokenizer, format);
+        }
+        let (mut fitting, mut reasons) = (Vec::new(), Vec::new());
+        for name in TextFormat::names() {
+            let format = TextFormat::built_in(name).expect("its own names");
+            match Self::with(&tokenizer, format) {
+                Ok(writer) => fitting.push(writer),
+                Err(error) => reasons.push(format!("{name}: {error}")),
+            }
+        }
+        let path = tokenizer.path().to_owned();
+        match fitting.len() {
+            0 => Err(WriterError::None { reasons, path }),
+            1 => Ok(fitting.remove(0)),
+            _ => {
+                let formats = fitting.iter().map(|writer| writer.format.name.clone()).collect();
+                Err(WriterError::Ambiguous { formats, path })
+            }
+        }
+    }
+
+    fn with(tokenizer: &Tokenizer, format: TextFormat) -> Result<Self, WriterError> {
+        let special = SpecialTokens { bos: tokenizer.bos.clone(), eos: tokenizer.eos.clone() };
+        check_special(tokenizer, &format, &special)?;
+        let ends = check_samples(tokenizer, &format, &special)?;
+        let answers = Answers::new(tokenizer, &format, &special, ends);
+        Ok(Self { tokenizer: tokenizer.clone(), format, special, answers })
+    }
+
+    /// The format's name.
+    pub(super) fn format(&self) -> &str {
+        &self.format.name
+    }
+
+    /// What decoding may write.
+    pub(super) fn answers(&self) -> &Answers {
+        &self.answers
+    }
+
+    /// The texts of an episode: each query's context and then its pair. A query that another begins with is no text of
+    /// its own; its output is marked there.
+    pub(super) fn sequences(&self, episode: &Episode) -> Result<Vec<Sequence>, WriterError> {
+        self.paths(episode).iter().map(|path| self.sequence(episode, path)).collect()
+    }
+
+    /// The longest of an episode's texts, shortened until it has at most `most` tokens: the longest pairs of its context
+    /// go first. `None` if the pair alone is longer.
+    pub(super) fn shortened(
+        &self,
+        episode: &Episode,
+        most: usize,
+    ) -> Result<Option<Sequence>, WriterError> {
+        let Some(mut path) = self.paths(episode).into_iter().next() else { return Ok(None) };
+        loop {
+            let sequence = self.sequence(episode, &path)?;
+            if sequence.tokens.len() <= most {
+                return Ok(Some(sequence));
+            }
+            let context = path.pairs.iter().take(path.pairs.len() - 1).map(|&i| &episode.pairs[i]);
+            let Some(longest) = longest(context) else { return Ok(None) };
+            path.pairs.remove(longest);
+            path.marked.remove(longest);
+        }
+    }
+
+    fn paths(&self, episode: &Episode) -> Vec<Path> {
+        let whole = |q: &crate::dataset::Query| [q.context.as_slice(), &[q.target]].concat();
+        let all: BTreeSet<Vec<usize>> = episode.queries.iter().map(whole).collect();
+        let queries = episode.queries.iter().map(whole);
+        let is_beginning = |path: &Vec<usize>| {
+            all.iter().any(|other| other.len() > path.len() && other.starts_with(path))
+        };
+        let maximal = queries.filter(|path| !is_beginning(path));
+        let marked =
+            |pairs: &Vec<usize>| (0..pairs.len()).map(|j| all.contains(&pairs[..=j])).collect();
+        maximal.map(|pairs| Path { marked: marked(&pairs), pairs }).collect()
+    }
+
+    fn sequence(&self, episode: &Episode, path: &Path) -> Result<Sequence, WriterError> {
+        let pairs: Vec<Example> = path.pairs.iter().map(|&i| episode.pairs[i].clone()).collect();
+        let (query, demonstrations) = pairs.split_last().expect("a path has a target");
+        let written =
+            self.format.write(demonstrations, &query.input, Some(&query.output), &self.special);
+        let tokens = self.tokenizer.encode(&written.text)?;
+        let spans = written.outputs.into_iter().zip(&path.marked);
+        let spans: Vec<_> = spans.filter(|(_, marked)| **marked).map(|(span, _)| span).collect();
+        let targets = target_tokens(&tokens.offsets, &spans);
+        Ok(Sequence { tokens: tokens.ids, targets })
+    }
+
+    /// A prompt with as many demonstrations as leave room for an answer within `most` tokens: the longest go first, of
+    /// equals the last.
+    pub(super) fn prompt(
+        &self,
+        demonstrations: &[Example],
+        input: &Grid,
+        most: usize,
+    ) -> Result<Prompt, WriterError> {
+        // No side of the answer is likely to exceed all that was seen.
+        let grids = demonstrations.iter().map(|e| &e.output).chain([input]);
+        let (height, width) =
+            grids.fold((1, 1), |(h, w), grid| (h.max(grid.height()), w.max(grid.width())));
+        let mut kept = demonstrations.to_vec();
+        loop {
+            let prompt = Prompt {
+                tokens: self.encode_prompt(&kept, input)?,
+                left_out: demonstrations.len() - kept.len(),
+                input: input.clone(),
+            };
+            let room = self.answer(&prompt, &Grid::filled(height, width, 0))?.len();
+            let Some(longest) = longest(kept.iter()).filter(|_| prompt.tokens.len() + room > most)
+            else {
+                return Ok(prompt);
+            };
+            kept.remove(longest);
+        }
+    }
+
+    fn encode_prompt(
+        &self,
+        demonstrations: &[Example],
+        input: &Grid,
+    ) -> Result<Vec<u32>, WriterError> {
+        let text = self.format.write(demonstrations, input, None, &self.special).text;
+        Ok(self.tokenizer.encode(&text)?.ids)
+    }
+
+    /// The tokens of an answer behind a prompt, its end included.
+    pub(super) fn answer(&self, prompt: &Prompt, output: &Grid) -> Result<Vec<u32>, WriterError> {
+        // Behind the shortest prompt: which tokens an answer becomes depends on nothing farther back.
+        let short = self.format.write(&[], &prompt.input, None, &self.special).text;
+        let whole = self.format.write(&[], &prompt.input, Some(output), &self.special).text;
+        let n_prompt = self.tokenizer.encode(&short)?.ids.len();
+        Ok(self.tokenizer.encode(&whole)?.ids.split_off(n_prompt))
+    }
+
+    /// The grid that an answer's tokens spell, if they do.
+    pub(super) fn read(&self, answer: &[u32]) -> Option<Grid> {
+        let text = self.tokenizer.decode(answer);
+        self.format.parse_answer(&text, &self.special).ok()
+    }
+}
+
+/// A text of an episode: its pairs in order, and of which the outputs are marked.
+struct Path {
+    pairs: Vec<usize>,
+    marked: Vec<bool>,
+}
+
+/// Which pair has the most cells; of equals the last.
+fn longest<'a>(pairs: impl Iterator<Item = &'a Example>) -> Option<usize> {
+    let cells = |e: &Example| e.input.cells().len() + e.output.cells().len();
+    pairs.enumerate().max_by_key(|(_, e)| cells(e)).map(|(i, _)| i)
+}
+
+/// All texts of a format, with what they are.
+fn parts(format: &TextFormat) -> Vec<(String, &str)> {
+    let grid = &format.grid;
+    let mut parts: Vec<(String, &str)> = grid
+        .cells
+        .iter()
+        .enumerate()
+        .map(|(color, text)| (format!("color {color}"), text.as_str()))
+        .collect();
+    let named = [
+        ("the beginning of a grid", &grid.open),
+        ("what stands between cells", &grid.between_cells),
+        ("what stands between rows", &grid.between_rows),
+        ("the end of a grid", &grid.close),
+        ("the beginning of a text", &format.prologue),
+    ];
+    parts.extend(named.map(|(what, text)| (what.to_owned(), text.as_str())));
+    for (pair, around) in [("demonstration", &format.demonstration), ("test", &format.query)] {
+        let named = [
+            ("the beginning of a", &around.before),
+            ("the middle of a", &around.between),
+            ("the end of a", &around.end),
+            ("what stands behind a", &around.separator),
+        ];
+        parts.extend(named.map(|(what, text)| (format!("{what} {pair}"), text.as_str())));
+    }
+    parts
+}
+
+/// Checks that the tokens that a format names are tokens.
+fn check_special(
+    tokenizer: &Tokenizer,
+    format: &TextFormat,
+    special: &SpecialTokens,
+) -> Result<(), WriterError> {
+    let missing = |token: &str| WriterError::Special {
+        format: format.name.clone(),
+        token: token.to_owned(),
+        path: tokenizer.path().to_owned(),
+    };
+    for (_, text) in parts(format) {
+        for (name, own) in [("{bos}", &special.bos), ("{eos}", &special.eos)] {
+            if text.contains(name) && tokenizer.token(own).is_none() {
+                return Err(missing(name));
+            }
+        }
+        // `<|…|>`, as the chat formats write their tokens.
+        let mut rest = text;
+        while let Some(start) = rest.find("<|") {
+            let Some(length) = rest[start..].find("|>") else { break };
+            let token = &rest[start..start + length + 2];
+            if tokenizer.token(token).is_none() {
+                return Err(missing(token));
+            }
+            rest = &rest[start + length + 2..];
+        }
+    }
+    Ok(())
+}
+
+/// Checks that tasks can be spelt, and gives the tokens that end an answer.
+fn check_samples(
+    tokenizer: &Tokenizer,
+    format: &TextFormat,
+    special: &SpecialTokens,
+) -> Result<Vec<u32>, WriterError> {
+    let path = || tokenizer.path().to_owned();
+    let grid = Grid::from_fn(2, N_COLORS, |r, c| ((c + 3 * r) % N_COLORS) as u8);
+    let turned = Grid::from_fn(N_COLORS, 2, |r, c| ((r + c) % N_COLORS) as u8);
+    let demonstrations = [
+        Example { input: grid.clone(), output: turned.clone() },
+        Example { input: turned, output: grid.clone() },
+    ];
+    let mut ends = BTreeSet::new();
+    for color in 0..N_COLORS as u8 {
+        for output in [Grid::filled(1, 1, color), Grid::filled(2, 2, color)] {
+            let prompt = format.write(&demonstrations, &grid, None, special).text;
+            let whole = format.write(&demonstrations, &grid, Some(&output), special).text;
+            let (prompt, whole) = match (tokenizer.encode(&prompt), tokenizer.encode(&whole)) {
+                (Ok(prompt), Ok(whole)) => (prompt.ids, whole.ids),
+                (Err(error), _) | (_, Err(error)) => {
+                    return Err(unwritable(tokenizer, format, special, error));
+                }
+            };
+            if !whole.starts_with(&prompt) || whole.len() == prompt.len() {
+                return Err(WriterError::Joined { format: format.name.clone(), path: path() });
+            }
+            ends.extend(whole.last());
+        }
+    }
+    Ok(ends.into_iter().collect())
+}
+
+/// The first part of a format that cannot be spelt, as an error; or else the error that there was.
+fn unwritable(
+    tokenizer: &Tokenizer,
+    format: &TextFormat,
+    special: &SpecialTokens,
+    error: TokenizerError,
+) -> WriterError {
+    let fill = |text: &str| text.replace("{bos}", &special.bos).replace("{eos}", &special.eos);
+    let lost = parts(format).into_iter().find_map(|(what, text)| {
+        let text = fill(text).replace("{number}", "1");
+        tokenizer.encode(&text).is_err().then_some((what, text))
+    });
+    match lost {
+        Some((what, text)) => {
+            let (format, path) = (format.name.clone(), tokenizer.path().to_owned());
+            WriterError::Unwritable { format, what, text, path }
+        }
+        None => error.into(),
+    }
+}
+
+impl Answers {
+    fn new(
+        tokenizer: &Tokenizer,
+        format: &TextFormat,
+        special: &SpecialTokens,
+        ends: Vec<u32>,
+    ) -> Self {
+        // Tokens that are always whole must not be spelt by others: the grammar gets a character of its own for each.
+        let whole = tokenizer.whole_tokens();
+        let mut letters: Vec<(&str, String)> = whole
+            .iter()
+            .filter(|(text, _)| text.chars().count() > 1)
+            .enumerate()
+            .filter_map(|(i, (text, _))| {
+                Some((text.as_str(), char::from_u32(0xF_0000 + i as u32)?.into()))
+            })
+            .collect();
+        letters.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
+        let spelling = |text: &str| {
+            letters
+                .iter()
+                .fold(text.to_owned(), |text, (token, letter)| text.replace(token, letter))
+        };
+        let grammar = Grammar::new(format, special, spelling);
+        let pieces = tokenizer.pieces(&format.grid.cells[0]).into_iter().enumerate();
+        let pieces = pieces.map(|(token, piece)| (token as u32, spelling(&piece)));
+        let pieces = pieces.filter(|(_, piece)| grammar.may_contain(piece)).collect();
+        Self { grammar, pieces, ends }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::arc::strategies::{example, grid};
+    use crate::dataset::Query;
+    use crate::llama::{LlamaConfig, write_tokenizer};
+
+    fn writer() -> Writer {
+        let folder = tempfile::tempdir().unwrap();
+        write_tokenizer(folder.path()).unwrap();
+        Writer::new(Tokenizer::load(folder.path(), &config(16)).unwrap(), "auto").unwrap()
+    }
+
+    fn config(vocab_size: usize) -> LlamaConfig {
+        let config = serde_json::json!({
+            "architectures": ["LlamaForCausalLM"], "vocab_size": vocab_size, "hidden_size": 8,
+            "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1,
+            "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 1e4,
+        });
+        LlamaConfig::parse(&config.to_string(), std::path::Path::new("config.json")).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn answers_come_back_and_every_token_of_them_is_allowed(
+            shown in prop::collection::vec(example(5), 0..3),
+            input in grid(5),
+            output in grid(30),
+        ) {
+            let writer = writer();
+            let prompt = writer.prompt(&shown, &input, usize::MAX).unwrap();
+            let answer = writer.answer(&prompt, &output).unwrap();
+            prop_assert_eq!(writer.read(&answer), Some(output.clone()));
+            prop_assert_eq!(writer.read(&answer[..answer.len() - 1]), None);
+            for n in [0, 1, answer.len() / 2, answer.len() - 1] {
+                let mut allowed = vec![true; 16];
+                writer.answers().restrict(&answer[..n], &mut allowed);
+                prop_assert!(allowed[answer[n] as usize]);
+                prop_assert!(!allowed[11] && !allowed[13] && !allowed[15]);
+            }
+            prop_assert_eq!(&writer.answers().ends, &[12]);
+            // Behind the prompt stands what is written as a whole.
+            let pair = Example { input, output };
+            let pairs = [shown.clone(), vec![pair]].concat();
+            let queries = vec![Query { target: shown.len(), context: (0..shown.len()).collect() }];
+            let episode = Episode { pairs, queries, frame: None };
+            let sequence = writer.sequences(&episode).unwrap().remove(0);
+            prop_assert_eq!(&sequence.tokens, &[prompt.tokens.clone(), answer.clone()].concat());
+            let marked: Vec<bool> = (0..sequence.tokens.len()).map(|i| i >= prompt.tokens.len()).collect();
+            prop_assert_eq!(&sequence.targets, &marked);
+        }
+    }
+
+    fn pair(n: usize) -> Example {
+        Example { input: Grid::filled(1, n, 1), output: Grid::filled(n, 1, 2) }
+    }
+
+    fn query(target: usize, context: &[usize]) -> Query {
+        Query { target, context: context.to_vec() }
+    }
+
+    #[test]
+    fn queries_that_begin_another_s_text_are_marked_in_it() {
+        let writer = writer();
+        let pairs = vec![pair(1), pair(2), pair(3)];
+        let queries = vec![query(2, &[0, 1]), query(1, &[0]), query(0, &[1])];
+        let episode = Episode { pairs, queries, frame: None };
+        let sequences = writer.sequences(&episode).unwrap();
+        let marked = |s: &Sequence| {
+            let marked = s.tokens.iter().zip(&s.targets).filter(|(_, target)| **target);
+            marked.map(|(&token, _)| token).collect::<Vec<_>>()
+        };
+        // Two rows and their end, three rows and theirs; then one row after the pair of two.
+        assert_eq!(sequences.len(), 2);
+        assert_eq!(marked(&sequences[0]), [2, 10, 2, 12, 2, 10, 2, 10, 2, 12]);
+        assert_eq!(marked(&sequences[1]), [2, 12]);
+    }
+
+    #[test]
+    fn what_does_not_fit_loses_its_longest_pairs_first() {
+        let writer = writer();
+        let demonstrations = [pair(2), pair(9), pair(3), pair(9)];
+        let input = Grid::filled(1, 2, 1);
+        let prompt = |most: usize| writer.prompt(&demonstrations, &input, most).unwrap();
+        let all = prompt(usize::MAX);
+        assert_eq!(all.left_out, 0);
+        let one_less = prompt(all.tokens.len());
+        assert_eq!(one_less.left_out, 1);
+        let without = writer.prompt(&[pair(2), pair(9), pair(3)], &input, usize::MAX).unwrap();
+        assert_eq!(one_less.tokens, without.tokens);
+        assert_eq!(prompt(1).left_out, 4);
+
+        let queries = vec![query(0, &[1, 2, 3])];
+        let episode = Episode { pairs: demonstrations.to_vec(), queries, frame: None };
+        let whole = writer.sequences(&episode).unwrap().remove(0).tokens.len();
+        let shorter = writer.shortened(&episode, whole - 1).unwrap().unwrap();
+        assert!(shorter.tokens.len() < whole && shorter.targets.last() == Some(&true));
+        assert_eq!(writer.shortened(&episode, 3).unwrap(), None);
+    }
+    /// A tokenizer that knows every character, and the tokens of Llama 3's chat.
+    fn chat_tokenizer(special: &[&str]) -> Tokenizer {
+        let folder = tempfile::tempdir().unwrap();
+        let characters = (10..127_u8).map(|c| char::from(c).to_string());
+        let all: Vec<String> = characters.chain(special.iter().map(|s| (*s).to_owned())).collect();
+        let vocab: serde_json::Map<String, serde_json::Value> =
+            all.iter().enumerate().map(|(id, token)| (token.clone(), id.into())).collect();
+        let added = all.iter().enumerate().filter(|(_, token)| token.len() > 1);
+        let added: Vec<_> = added
+            .map(|(id, token)| {
+                serde_json::json!({
+                    "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
+                    "normalized": false, "special": true,
+                })
+            })
+            .collect();
+        let tokenizer = serde_json::json!({
+            "version": "1.0", "added_tokens": added, "decoder": {"type": "Fuse"},
+            "model": {"type": "BPE", "vocab": vocab, "merges": []},
+        });
+        std::fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+        let settings = serde_json::json!({"bos_token": {"content": "<s>"}, "eos_token": "</s>"});
+        std::fs::write(folder.path().join("tokenizer_config.json"), settings.to_string()).unwrap();
+        Tokenizer::load(folder.path(), &config(all.len())).unwrap()
+    }
+
+    const LLAMA: [&str; 5] =
+        ["<s>", "</s>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"];
+
+    #[test]
+    fn a_tokenizer_that_can_write_several_formats_leaves_the_choice_to_the_user() {
+        let error = Writer::new(chat_tokenizer(&LLAMA), "auto").unwrap_err().to_string();
+        assert!(error.contains("can write the text formats paper, architects, barc"), "{error}");
+        let error = Writer::new(chat_tokenizer(&LLAMA), "nvarc").unwrap_err().to_string();
+        assert!(error.contains("needs the special token <|im_start|>"), "{error}");
+        assert_eq!(
+            Writer::new(chat_tokenizer(&LLAMA[..2]), "auto").unwrap().format(),
+            "architects"
+        );
+    }
+
+    #[test]
+    fn a_special_token_is_never_spelt_by_others() {
+        for name in ["paper", "barc", "architects"] {
+            let writer = Writer::new(chat_tokenizer(&LLAMA), name).unwrap();
+            let prompt = writer.prompt(&[pair(2)], &Grid::filled(1, 1, 3), usize::MAX).unwrap();
+            let answer = writer.answer(&prompt, &Grid::filled(2, 3, 4)).unwrap();
+            assert_eq!(writer.read(&answer), Some(Grid::filled(2, 3, 4)));
+            assert_eq!(writer.answers().ends, [*answer.last().unwrap()], "{name}");
+            let mut allowed = vec![true; 200];
+            writer.answers().restrict(&answer[..answer.len() - 1], &mut allowed);
+            let bracket = u32::from(b'<' - 10) as usize;
+            assert!(allowed[*answer.last().unwrap() as usize] && !allowed[bracket], "{name}");
+        }
+    }
+}
