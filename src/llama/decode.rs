@@ -136,15 +136,27 @@ pub(super) fn read_beginnings(
     prompts: &[&[u32]],
     cache: &mut KvCache,
 ) -> Result<Batch, InputError> {
+    let longest = prompts.iter().map(|p| p.len()).max().unwrap_or(0);
+    let heads = model.config.num_attention_heads;
+    let part = (SCORES_AT_ONCE / (prompts.len() * heads * longest).max(1)).max(16);
+    read_in_parts(model, lora, prompts, cache, part)
+}
+
+/// [`read_beginnings`] in parts of so many tokens.
+fn read_in_parts(
+    model: &Llama,
+    lora: Option<&Lora>,
+    prompts: &[&[u32]],
+    cache: &mut KvCache,
+    part: usize,
+) -> Result<Batch, InputError> {
     let rest = |from: usize| -> Result<Batch, InputError> {
         let rows: Vec<Sequence> = prompts.iter().map(|p| Sequence::prompt(&p[from..])).collect();
         let batch = Batch::padded(&rows)?;
         Ok(if from == 0 { batch } else { batch.behind(&vec![from; prompts.len()]) })
     };
-    let Some(longest) = prompts.iter().map(|p| p.len()).max() else { return rest(0) };
+    let longest = prompts.iter().map(|p| p.len()).max().unwrap_or(0);
     let shortest = prompts.iter().map(|p| p.len()).min().unwrap_or(0);
-    let heads = model.config.num_attention_heads;
-    let part = (SCORES_AT_ONCE / (prompts.len() * heads * longest).max(1)).max(16);
     let mut read = 0;
     // What is left is a part, or begins where the shortest prompt ends.
     while longest - read > part && read + 1 < shortest {
@@ -245,4 +257,36 @@ pub(super) fn log_probs(logits: Tensor<2>) -> Vec<Vec<f32>> {
     let data = activation::log_softmax(logits.cast(DType::F32), 1).into_data();
     let values = data.try_into_vec::<f32>().expect("an f32 tensor");
     values.chunks(vocab_size).map(<[f32]>::to_vec).collect()
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests {
+    use std::path::Path;
+
+    use burn::tensor::{Device, FloatDType};
+
+    use super::*;
+
+    #[test]
+    fn prompts_read_in_parts_are_prompts_read_at_once() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/mistral-nemo");
+        let model = Llama::load(&folder, FloatDType::F32, &Device::flex()).unwrap();
+        let prompts: [&[u32]; 2] = [&[4, 5, 6, 7, 8, 9, 10, 11, 12], &[9, 3, 9, 3, 9, 3]];
+        let next = |part: usize| {
+            let mut cache = KvCache::default();
+            let batch = read_in_parts(&model, None, &prompts, &mut cache, part).unwrap();
+            let left = batch.shape()[1];
+            let logits = model.next_logits(&batch, None, Some(&mut cache)).unwrap();
+            (left, log_probs(logits).concat())
+        };
+        let (all, expected) = next(100);
+        assert_eq!(all, 9);
+        // The shorter one keeps a token for the end.
+        for (part, left) in [(1, 4), (2, 4), (3, 4), (4, 4), (6, 4), (8, 4)] {
+            let (found_left, found) = next(part);
+            assert_eq!(found_left, left, "{part}");
+            let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 1e-5, "{part}: {worst}");
+        }
+    }
 }

@@ -99,7 +99,7 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// Reads the tokenizer in the folder of a checkpoint with that configuration.
     ///
-    /// The tokens that begin and end a text are those of `tokenizer_config.json`, or else of `config.json`.
+    /// The tokens that begin and end a text are those of `tokenizer_config.json`; without that file, of `config.json`.
     ///
     /// # Errors
     /// [`TokenizerError`] if a file is missing or damaged.
@@ -115,19 +115,22 @@ impl Tokenizer {
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|e| damaged(e.to_string()))?;
         let settings = folder.join(SETTINGS);
-        let settings: Value = if settings.exists() {
-            serde_json::from_slice(&read(&settings)?)
-                .map_err(|e| TokenizerError::Damaged { path: settings, reason: e.to_string() })?
+        let (bos, eos) = if settings.exists() {
+            let damaged = |e: serde_json::Error| TokenizerError::Damaged {
+                path: settings.clone(),
+                reason: e.to_string(),
+            };
+            let fields: Value = serde_json::from_slice(&read(&settings)?).map_err(damaged)?;
+            let named = |field: &str| {
+                let value = &fields[field];
+                value.as_str().or_else(|| value["content"].as_str()).unwrap_or_default().to_owned()
+            };
+            (named("bos_token"), named("eos_token"))
         } else {
-            Value::Null
+            let spelt =
+                |id: Option<u32>| id.and_then(|id| inner.id_to_token(id)).unwrap_or_default();
+            (spelt(config.bos_token_id), spelt(config.eos_token_ids.first().copied()))
         };
-        let named = |field: &str, id: Option<u32>| {
-            let value = &settings[field];
-            let text = value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned);
-            text.or_else(|| inner.id_to_token(id?)).unwrap_or_default()
-        };
-        let bos = named("bos_token", config.bos_token_id);
-        let eos = named("eos_token", config.eos_token_ids.first().copied());
         Ok(Self { path, inner, bos, eos, vocab_size: config.vocab_size })
     }
 

@@ -436,9 +436,9 @@ mod tests {
             "`dataset.augmenters` is \"scale\" twice; name each once",
         );
         check(
-            "dataset.loss_on=outputs-from-1",
-            "`dataset.loss_on` is \"outputs-from-1\"; `outputs-from-1` is neither `test-output` nor \
-             `outputs-from-K` with K of at least 2",
+            "dataset.loss_on=outputs-from-0",
+            "`dataset.loss_on` is \"outputs-from-0\"; `outputs-from-0` is neither `test-output` nor \
+             `outputs-from-K` with K of at least 1",
         );
         check(
             "lora.r=8",

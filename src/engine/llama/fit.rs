@@ -87,14 +87,13 @@ impl<'a> TaskFit<'a> {
     fn sequences(&mut self, episode: &Episode) -> Result<Vec<Sequence>, EngineError> {
         let mut sequences = self.engine.writer.sequences(episode)?;
         let n = sequences.len();
-        let least = sequences.iter().map(|s| s.tokens.len()).min().unwrap_or(0);
         sequences.retain(|s| s.tokens.len() <= self.most);
         self.seen += n;
         self.too_long += n - sequences.len();
         if sequences.is_empty() {
             let one = self.engine.writer.shortened(episode, self.most)?;
-            let too_long = EngineError::TooLong { tokens: least, most: self.most };
-            sequences.push(one.ok_or(too_long)?);
+            let most = self.most;
+            sequences.push(one.map_err(|tokens| EngineError::TooLong { tokens, most })?);
             self.shortened += 1;
         }
         Ok(sequences)

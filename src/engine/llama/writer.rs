@@ -174,20 +174,20 @@ impl Writer {
     }
 
     /// The longest of an episode's texts, shortened until it has at most `most` tokens: the longest pairs of its context
-    /// go first. `None` if the pair alone is longer.
+    /// go first. If the pair alone is longer, that many tokens.
     pub(super) fn shortened(
         &self,
         episode: &Episode,
         most: usize,
-    ) -> Result<Option<Sequence>, WriterError> {
-        let Some(mut path) = self.paths(episode).into_iter().next() else { return Ok(None) };
+    ) -> Result<Result<Sequence, usize>, WriterError> {
+        let mut path = self.paths(episode).swap_remove(0);
         loop {
             let sequence = self.sequence(episode, &path)?;
             if sequence.tokens.len() <= most {
-                return Ok(Some(sequence));
+                return Ok(Ok(sequence));
             }
             let context = path.pairs.iter().take(path.pairs.len() - 1).map(|&i| &episode.pairs[i]);
-            let Some(longest) = longest(context) else { return Ok(None) };
+            let Some(longest) = longest(context) else { return Ok(Err(sequence.tokens.len())) };
             path.pairs.remove(longest);
             path.marked.remove(longest);
         }
@@ -529,7 +529,9 @@ mod tests {
         let whole = writer.sequences(&episode).unwrap().remove(0).tokens.len();
         let shorter = writer.shortened(&episode, whole - 1).unwrap().unwrap();
         assert!(shorter.tokens.len() < whole && shorter.targets.last() == Some(&true));
-        assert_eq!(writer.shortened(&episode, 3).unwrap(), None);
+        // Three for the user, ten and four more, and two rows.
+        let alone = writer.shortened(&episode, 3).unwrap().unwrap_err();
+        assert_eq!(alone, 3 + 2 + 4 + 3 + 1);
     }
     /// A tokenizer that knows every character, and the tokens of Llama 3's chat.
     fn chat_tokenizer(special: &[&str]) -> Tokenizer {
