@@ -23,7 +23,7 @@ use super::buffer::Buffer;
 use super::layout::{Layout, Rotary};
 use super::matmul::{Into, Mat, Packed, Precision, matmul, multiply, product};
 use super::rows::{
-    add_assign, normalize_and_rotate, normalize_and_rotate_backward, relu_squared,
+    NORM_EPSILON, add_assign, normalize_and_rotate, normalize_and_rotate_backward, relu_squared,
     relu_squared_backward, rms_norm, rms_norm_backward,
 };
 
@@ -239,7 +239,7 @@ pub fn block_forward(
         .zip(layout.positions.par_chunks(CHUNK))
         .for_each(|((((qkv, r), head_r), x), positions)| {
             let mut h = Buffer::stale(x.len());
-            rms_norm(x, weights.input_norm, &mut h, r);
+            rms_norm(x, weights.input_norm, NORM_EPSILON, &mut h, r);
             product(qkv, Mat::new(&h, r.len(), d), &linears[QKV]);
             normalize_and_rotate(qkv, head_r, positions, heads.n_heads, heads.head_dim, &rotary);
         });
@@ -264,7 +264,7 @@ pub fn block_forward(
             middle.copy_from_slice(x);
             multiply(middle, d, Into::Add, 1.0, Mat::new(o, rows, d), &linears[O]);
             let mut m = Buffer::stale(rows * d);
-            rms_norm(middle, weights.mlp_norm, &mut m, r);
+            rms_norm(middle, weights.mlp_norm, NORM_EPSILON, &mut m, r);
             product(u, Mat::new(&m, rows, d), &linears[UP]);
             let mut a = Buffer::stale(rows * f);
             relu_squared(u, &mut a);
@@ -335,7 +335,7 @@ pub fn block_backward(
             let mut dm = Buffer::stale(rows * d);
             product(&mut dm, Mat::new(du, rows, f), &linears[UP]);
             let mut ignored = Buffer::stale(rows);
-            rms_norm(middle, weights.mlp_norm, m, &mut ignored);
+            rms_norm(middle, weights.mlp_norm, NORM_EPSILON, m, &mut ignored);
             dy.copy_from_slice(dz);
             rms_norm_backward(middle, weights.mlp_norm, r, &dm, dy, dgain);
             product(dout, Mat::new(dy, rows, d), &linears[O]);
@@ -386,7 +386,7 @@ pub fn block_backward(
             );
             let (x, r) = (&x[at(d)], &state.input_rms[at(1)]);
             let mut ignored = Buffer::stale(rows);
-            rms_norm(x, weights.input_norm, h, &mut ignored);
+            rms_norm(x, weights.input_norm, NORM_EPSILON, h, &mut ignored);
             if need_dx {
                 let mut dh = Buffer::stale(rows * d);
                 product(&mut dh, Mat::new(dqkv, rows, 3 * d), &linears[QKV]);
