@@ -107,7 +107,7 @@ impl LlamaConfig {
         // Forward and for the inputs' gradients alike; frozen weights have none. Causal attention reads half of the
         // keys, fused; its gradients take two and a half times as much.
         let share = if work.fused { 1 } else { 2 };
-        let linear = 2 * tokens * (layers * (n_block + n_adapter / layers) + n_head / 3);
+        let linear = 2 * tokens * (layers * n_block + n_adapter) + 2 * work.targets as u64 * n_head;
         let attention = layers * tokens * 2 * scores * share;
         let again = if work.gradient_checkpointing { 1 } else { 0 };
         let adapter_gradients = 2 * tokens * n_adapter;

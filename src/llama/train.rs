@@ -84,7 +84,7 @@ impl Trainer {
     }
 
     /// Whether a step keeps no more than each block's input and makes the rest anew, block by block, for the gradients
-    /// (Chen et al. 2016, arXiv 1604.06174): less memory, a third more time, the same numbers. Off at first.
+    /// (Chen et al. 2016, arXiv 1604.06174): less memory, a third more time, the same gradients but for rounding. Off at first.
     pub fn with_gradient_checkpointing(self, gradient_checkpointing: bool) -> Self {
         Self { gradient_checkpointing, ..self }
     }

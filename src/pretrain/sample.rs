@@ -6,7 +6,7 @@ use rand::Rng;
 use rand::seq::{IteratorRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
-use super::{PretrainConfig, PretrainError};
+use super::{DataConfig, EpisodeConfig, PretrainConfig, PretrainError};
 use crate::arc::{ColorPermutation, Dihedral, Example, Task};
 use crate::contamination::TrainingPairs;
 use crate::dataset::{Episode, Format, Frame, Query};
@@ -36,10 +36,10 @@ pub struct Corpus {
 
 impl Corpus {
     /// Joins tasks with generated pairs of the same ids and sets some aside, as the settings say.
-    pub fn new(
+    pub fn new<M>(
         tasks: Vec<Task>,
         generated: Vec<(String, Vec<Example>)>,
-        config: &PretrainConfig,
+        config: &PretrainConfig<M>,
     ) -> Self {
         let mut sources: BTreeMap<String, Source> = BTreeMap::new();
         for task in tasks {
@@ -69,6 +69,11 @@ impl Corpus {
 }
 
 impl Corpus {
+    /// Ids of the tasks that are trained on.
+    pub(super) fn task_ids(&self) -> Vec<String> {
+        self.train.iter().map(|s| s.id.clone()).collect()
+    }
+
     /// The manifest of everything that may be drawn for training, generators apart: their tasks are endless.
     pub fn training_pairs(&self) -> TrainingPairs {
         let pairs: Vec<&Example> =
@@ -109,10 +114,18 @@ struct Limits {
     difficulty: u8,
 }
 
+/// The part of the settings that decides what is drawn.
+#[derive(Debug, Clone, Copy)]
+struct Settings<'a> {
+    seed: u64,
+    data: &'a DataConfig,
+    episode: &'a EpisodeConfig,
+}
+
 /// Draws episodes; each is a function of the seed and of its place in the run.
 #[derive(Debug)]
 pub struct Sampler<'a> {
-    config: &'a PretrainConfig,
+    config: Settings<'a>,
     corpus: &'a Corpus,
     /// Tasks with enough pairs within the last size limit: position in `corpus.train`, and the smallest limit
     /// that lets in enough of them.
@@ -124,7 +137,11 @@ impl<'a> Sampler<'a> {
     ///
     /// # Errors
     /// [`PretrainError::NoData`] if no task has enough pairs within the size limit and the generators are off.
-    pub fn new(corpus: &'a Corpus, config: &'a PretrainConfig) -> Result<Self, PretrainError> {
+    pub fn new<M>(
+        corpus: &'a Corpus,
+        config: &'a PretrainConfig<M>,
+    ) -> Result<Self, PretrainError> {
+        let config = Settings { seed: config.seed, data: &config.data, episode: &config.episode };
         let usable: Vec<(usize, usize)> = (0..corpus.train.len())
             .filter_map(|i| Some((i, least_limit(&corpus.train[i], config.episode.pairs[0])?)))
             .filter(|&(_, limit)| limit <= config.episode.max_cells)
@@ -137,23 +154,27 @@ impl<'a> Sampler<'a> {
 
     /// The batch of a step, when `share` of the run is done.
     pub fn batch(&self, step: usize, share: f64) -> Encoded {
-        let most = Limits {
-            cells: self.config.episode.max_cells_at(share),
-            difficulty: self.config.episode.max_difficulty_at(share),
-        };
         let mut encoded = Encoded::default();
         let mut index = 0;
         while encoded.batch.n_cells() < self.config.episode.cells_per_step {
-            let stage = format!("step-{step}");
-            self.draw(most, &mut stream(self.config.seed, "pretrain", &stage, index))
-                .encode(&mut encoded);
+            self.drawn(step, share, index).encode(&mut encoded);
             index += 1;
         }
         encoded
     }
 
+    /// An episode of a step, when `share` of the run is done.
+    pub(super) fn drawn(&self, step: usize, share: f64, index: u64) -> Drawn {
+        let most = Limits {
+            cells: self.config.episode.max_cells_at(share),
+            difficulty: self.config.episode.max_difficulty_at(share),
+        };
+        let stage = format!("step-{step}");
+        self.draw(most, &mut stream(self.config.seed, "pretrain", &stage, index))
+    }
+
     fn draw(&self, most: Limits, rng: &mut ChaCha8Rng) -> Drawn {
-        let (data, episode) = (&self.config.data, &self.config.episode);
+        let (data, episode) = (self.config.data, self.config.episode);
         let synth = rng.random::<f64>() * (data.synth + data.collected) < data.synth;
         // The limit of the run's beginning may let in no collected task yet; then the smallest are taken.
         let limit = self.usable.iter().map(|u| u.1).min().unwrap_or(0).max(most.cells);
@@ -182,27 +203,32 @@ impl<'a> Sampler<'a> {
         }
     }
 
-    /// The same in-context episodes of the held-out tasks at every call, as batches.
-    pub fn held_out(&self) -> Vec<Encoded> {
+    /// The same in-context episodes of the held-out tasks at every call.
+    pub(super) fn held_out_episodes(&self) -> Vec<Drawn> {
         let max_cells = self.config.episode.max_cells;
         let usable = |s: &Source| {
             least_limit(s, self.config.episode.pairs[0]).is_some_and(|l| l <= max_cells)
         };
         let sources = self.corpus.held_out.iter().filter(|s| usable(s));
+        let episode = |source: &Source, index: u64| {
+            let mut rng = stream(self.config.seed, &source.id, "held-out", index);
+            let pairs = draw_pairs(source, max_cells, self.config, &mut rng);
+            Drawn { told: true, ..icl_episode(pairs, self.config, &mut rng) }
+        };
+        sources.flat_map(|source| (0..4).map(move |index| episode(source, index))).collect()
+    }
+
+    /// The episodes of the held-out tasks, as batches.
+    pub fn held_out(&self) -> Vec<Encoded> {
         let mut batches = vec![Encoded::default()];
-        for source in sources {
-            for index in 0..4 {
-                let mut rng = stream(self.config.seed, &source.id, "held-out", index);
-                let pairs = draw_pairs(source, max_cells, self.config, &mut rng);
-                let drawn = Drawn { told: true, ..icl_episode(pairs, self.config, &mut rng) };
-                if batches
-                    .last()
-                    .is_some_and(|b| b.batch.n_cells() >= self.config.episode.cells_per_step)
-                {
-                    batches.push(Encoded::default());
-                }
-                drawn.encode(batches.last_mut().expect("there is one"));
+        for drawn in self.held_out_episodes() {
+            if batches
+                .last()
+                .is_some_and(|b| b.batch.n_cells() >= self.config.episode.cells_per_step)
+            {
+                batches.push(Encoded::default());
             }
+            drawn.encode(batches.last_mut().expect("there is one"));
         }
         batches
     }
@@ -225,10 +251,10 @@ fn least_limit(source: &Source, n: usize) -> Option<usize> {
 fn draw_pairs(
     source: &Source,
     max_cells: usize,
-    config: &PretrainConfig,
+    config: Settings<'_>,
     rng: &mut ChaCha8Rng,
 ) -> Vec<Example> {
-    let episode = &config.episode;
+    let episode = config.episode;
     let n = rng.random_range(episode.pairs[0]..=episode.pairs[1]);
     let small = |p: &&Example| canvas_cells(p) <= max_cells;
     let n_own = (0..n).filter(|_| rng.random::<f64>() < config.data.own_pairs).count();
@@ -242,7 +268,7 @@ fn draw_pairs(
     pairs.into_iter().cloned().collect()
 }
 
-fn draw_frame(config: &PretrainConfig, rng: &mut ChaCha8Rng) -> Frame {
+fn draw_frame(config: Settings<'_>, rng: &mut ChaCha8Rng) -> Frame {
     let dihedral = Dihedral::ALL[rng.random_range(0..8)];
     let colors = if rng.random::<f64>() < config.episode.keep_zero {
         ColorPermutation::random_keeping_zero(rng)
@@ -260,7 +286,7 @@ fn show(pairs: &[Example], input: Frame, output: Frame) -> Vec<Example> {
         .collect()
 }
 
-fn icl_episode(pairs: Vec<Example>, config: &PretrainConfig, rng: &mut ChaCha8Rng) -> Drawn {
+fn icl_episode(pairs: Vec<Example>, config: Settings<'_>, rng: &mut ChaCha8Rng) -> Drawn {
     let frame = draw_frame(config, rng);
     // Another symmetry and recoloring of the outputs alone makes another rule of the same kind.
     let output = if rng.random::<f64>() < config.episode.new_rule {
@@ -285,7 +311,7 @@ fn icl_episode(pairs: Vec<Example>, config: &PretrainConfig, rng: &mut ChaCha8Rn
 fn e2e_episode(
     pairs: Vec<Example>,
     task: usize,
-    config: &PretrainConfig,
+    config: Settings<'_>,
     rng: &mut ChaCha8Rng,
 ) -> Drawn {
     let frame = draw_frame(config, rng);

@@ -6,8 +6,10 @@
 
 mod format;
 mod parse;
+mod vocabulary;
 mod write;
 
 pub use format::{FormatError, GridText, PairText, TextFormat};
 pub use parse::TextError;
+pub use vocabulary::CharVocabulary;
 pub use write::{SpecialTokens, Written, target_tokens};
