@@ -4,8 +4,9 @@
     pip install torch==2.15.0 transformers==5.24.0 peft==0.21.2
     scripts/make_golden.py                        # rewrites tests/golden/; the tests do not need this script
     scripts/make_golden.py --check-adapter DIR    # do adapters that arc-ttt wrote load in peft, with equal logits?
+    scripts/make_golden.py --check-checkpoint DIR # do models that `arc-ttt pretrain` exported load in transformers?
 
-DIR of the last comes from `ARC_TTT_WRITE_ADAPTERS=DIR cargo test --release --test it llama`.
+DIR comes from `ARC_TTT_WRITE_ADAPTERS=DIR` or `ARC_TTT_WRITE_CHECKPOINT=DIR cargo test --release --test it llama`.
 
 For each architecture tests/golden/NAME holds
     config.json, model*.safetensors     the checkpoint, f32
@@ -27,6 +28,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
+    AutoTokenizer,
     LlamaConfig,
     MistralConfig,
     Qwen2Config,
@@ -304,14 +306,35 @@ def check_adapter(directory):
         assert max(differences) < 1e-4, "another adapter than the one written"
 
 
+def check_checkpoint(directory):
+    folders = sorted(path.parent for path in directory.glob("*/logits.safetensors"))
+    assert folders, f"{directory} holds no folder with logits.safetensors"
+    for folder in folders:
+        ours = load_file(folder / "logits.safetensors")["logits"]
+        ids = [i * 7 % 16 for i in range(len(ours))]
+        model = load(folder)
+        difference = float((model(input_ids=torch.tensor([ids])).logits[0] - ours).abs().max())
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        text = "<s>I12\n30O9</s>I4O"
+        tokens = tokenizer(text)["input_ids"]
+        assert tokenizer.decode(tokens) == text, f"{folder}: the text comes back as {tokenizer.decode(tokens)!r}"
+        assert len(tokens) == 13 and tokenizer.eos_token_id == model.config.eos_token_id == 2 == tokens[9]
+        print(f"{folder.name}: logits differ by at most {difference:.1e}; {len(tokenizer)} tokens")
+        assert difference < 1e-4, "another model than the one written"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check-adapter", type=pathlib.Path, metavar="DIR")
+    parser.add_argument("--check-checkpoint", type=pathlib.Path, metavar="DIR")
     parser.add_argument("names", nargs="*", help="only these models")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if arguments.check_adapter:
         check_adapter(arguments.check_adapter)
+    elif arguments.check_checkpoint:
+        with torch.no_grad():
+            check_checkpoint(arguments.check_checkpoint)
     else:
         for name in arguments.names or MODELS:
             make(name)

@@ -1,16 +1,22 @@
 //! The command `pretrain`.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use burn::tensor::Device;
+use serde::de::DeserializeOwned;
 
 use super::settings::cores;
 use super::{Global, Outcome};
 use crate::arc::{load_pair_folder, write_atomically};
 use crate::device::open;
 use crate::model::{StoredDtype, Weights};
-use crate::pretrain::{Corpus, FormatProgress, HeldOut, PretrainConfig, Progress, Trainer, Until};
+use crate::pretrain::{
+    Corpus, FormatProgress, HeldOut, LanguageModelConfig, LanguageTrainer, PretrainConfig,
+    Progress, Trainer, Until,
+};
 use crate::public;
 
 /// The recipe that made the shipped model.
@@ -18,6 +24,9 @@ const DEFAULT_RECIPE: &str = include_str!("../../data/recipes/pretrain.toml");
 
 /// The averaged weights in a run's folder.
 const MODEL: &str = "model.safetensors";
+
+/// The averaged weights of a language model, a folder for transformers.
+const CHECKPOINT: &str = "checkpoint";
 
 /// What a run's folder needs for going on.
 const STATE: &str = "state.safetensors";
@@ -33,8 +42,13 @@ Examples:
   arc-ttt pretrain --re-arc re-arc/ --out runs/base --minutes 120
   arc-ttt pretrain --re-arc re-arc/ --out runs/base --minutes 120   # after an interruption: goes on
 
+  arc-ttt pretrain --recipe data/recipes/pretrain-llama.toml --re-arc re-arc/ --out runs/llama --minutes 60
+
 The folder given by --out holds state.safetensors (everything needed to go on) and model.safetensors
-(the averaged weights as 16-bit floats, for --model). Both are rewritten every few minutes.")]
+(the averaged weights as 16-bit floats, for --model). Both are rewritten every few minutes.
+
+A recipe whose [model] names an `architecture` trains a language model on the same tasks as text. Its weights are
+in the folder checkpoint/, as transformers (AutoModelForCausalLM, AutoTokenizer) and --model read it.")]
 pub struct Args {
     /// Settings: a TOML file; without it, those that made the shipped model
     #[arg(long, value_name = "FILE")]
@@ -82,133 +96,243 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
 }
 
 fn train(args: Args, global: &Global) -> anyhow::Result<Outcome> {
-    let config = read_recipe(args.recipe.as_deref(), &args.overrides)?;
-    let (device, _) = open(args.device.parse()?)?;
-    let tasks = public::resolve(&args.tasks)?.tasks;
-    let generated = match &args.re_arc {
-        Some(folder) => load_pair_folder(folder)?,
-        None => Vec::new(),
+    let recipe = Recipe::read(args.recipe.as_deref(), &args.overrides)?;
+    let until = match (args.minutes, args.steps) {
+        (Some(minutes), _) if minutes > 0.0 => Until::Seconds(minutes * 60.0),
+        (None, Some(steps)) => Until::Steps(steps),
+        _ => bail!("--minutes must be above 0"),
     };
-    let corpus = Corpus::new(tasks, generated, &config);
+    let (device, _) = open(args.device.parse()?)?;
+    if recipe.is_for_text() {
+        let config = recipe.parse()?;
+        return language_model(&args, &config, until, &device, global);
+    }
+    let config: PretrainConfig = recipe.parse()?;
+    if let Some(problem) = config.model.problem() {
+        bail!("in {}: {problem}", recipe.name);
+    }
+    grid_model(&args, &config, until, &device, global)
+}
+
+fn grid_model(
+    args: &Args,
+    config: &PretrainConfig,
+    until: Until,
+    device: &Device,
+    global: &Global,
+) -> anyhow::Result<Outcome> {
+    let corpus = corpus(args, config)?;
     let model_in = |folder: &Path| folder.join(MODEL);
     let earlier = args.init.as_deref().filter(|init| init.is_dir());
     let initial = match (earlier, &args.init) {
         (Some(folder), _) => Some(Weights::load(&model_in(folder))?),
         (None, file) => file.as_deref().map(Weights::load).transpose()?,
     };
-    let until = match (args.minutes, args.steps) {
-        (Some(minutes), _) if minutes > 0.0 => Until::Seconds(minutes * 60.0),
-        (None, Some(steps)) => Until::Steps(steps),
-        _ => bail!("--minutes must be above 0"),
-    };
-    std::fs::create_dir_all(&args.out).with_context(|| format!("making {}", args.out.display()))?;
-    let state = args.out.join(STATE);
-    let mut trainer = Trainer::new(&config, &corpus, initial.as_ref(), &device)?;
+    let state = args.state()?;
+    let mut trainer = Trainer::new(config, &corpus, initial.as_ref(), device)?;
     if state.exists() {
         trainer.resume(&state)?;
         // Whoever continues without --init: what came before still counts.
         if let Some(pairs) = Weights::load(&model_in(&args.out))?.training_pairs {
             trainer.remember(&pairs);
         }
-        eprintln!(
-            "continuing after step {} ({:.1} min)",
-            trainer.steps(),
-            trainer.seconds() / 60.0
-        );
+        continuing(trainer.steps(), trainer.seconds());
     } else if let Some(folder) = earlier {
         let n = trainer.adopt_task_tokens(&folder.join(STATE))?;
         eprintln!("took over the task tokens of {n} tasks from {}", folder.display());
     }
-    eprintln!(
-        "{} weights; {} tasks to train on, {} held out",
-        trainer.averaged().n_parameters(),
-        corpus.train.len(),
-        corpus.held_out.len()
-    );
-    let interrupted = super::interrupt::flag();
-    let mut log = Log::default();
-    let mut saved = Instant::now();
-    let every = Duration::from_secs_f64(args.checkpoint_every * 60.0);
-    while trainer.share(until) < 1.0 && !interrupted.load(std::sync::atomic::Ordering::Relaxed) {
-        log.add(&trainer.train_step(until)?);
-        if saved.elapsed() >= every {
-            let held_out = trainer.evaluate();
-            save(&trainer, &state, &args.out)?;
-            log.print(held_out);
-            saved = Instant::now();
-        } else if log.seconds >= LOG_EVERY {
-            log.print(None);
-        }
-    }
-    save(&trainer, &state, &args.out)?;
-    let held_out = trainer.evaluate();
-    log.print(held_out);
-    let done = trainer.share(until) >= 1.0;
-    if !done {
-        eprintln!("interrupted; run the same command to go on");
-    }
-    if global.json {
-        let summary = serde_json::json!({
-            "steps": trainer.steps(),
-            "seconds": trainer.seconds(),
-            "done": done,
-            "held_out_loss": held_out.map(|h| h.loss),
-            "held_out_exact": held_out.map(|h| h.exact),
-            "model": model_in(&args.out),
-        });
-        println!("{summary}");
-    }
-    Ok(Outcome::Done)
-}
-
-fn save(trainer: &Trainer<'_>, state: &Path, out: &Path) -> anyhow::Result<()> {
-    // The model first: a state without it would have lost the manifest of an earlier run.
-    let model = out.join(MODEL);
-    let bytes = trainer.weights().to_bytes(StoredDtype::F16);
-    write_atomically(&model, &bytes).with_context(|| format!("writing {}", model.display()))?;
-    Ok(trainer.save(state)?)
-}
-
-/// Reads the settings and applies `table.key=value` changes.
-fn read_recipe(path: Option<&Path>, overrides: &[String]) -> anyhow::Result<PretrainConfig> {
-    let (text, name) = match path {
-        Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("reading {}", path.display()))?;
-            (text, path.display().to_string())
-        }
-        None => (DEFAULT_RECIPE.to_owned(), "the built-in recipe".to_owned()),
+    beginning(trainer.averaged().n_parameters(), &corpus);
+    let run = Run {
+        train: |trainer: &mut Trainer<'_>| Ok(trainer.train_step(until)?),
+        share: |trainer: &Trainer<'_>| trainer.share(until),
+        evaluate: |trainer: &Trainer<'_>| Ok(trainer.evaluate()),
+        save: |trainer: &Trainer<'_>| {
+            // The model first: a state without it would have lost the manifest of an earlier run.
+            let model = model_in(&args.out);
+            let bytes = trainer.weights().to_bytes(StoredDtype::F16);
+            write_atomically(&model, &bytes)
+                .with_context(|| format!("writing {}", model.display()))?;
+            Ok(trainer.save(&state)?)
+        },
+        model: model_in(&args.out),
     };
-    let mut table: toml::Table = text.parse().with_context(|| format!("reading {name}"))?;
-    for change in overrides {
-        let (key, value) =
-            change.split_once('=').with_context(|| format!("`--set {change}` has no `=`"))?;
-        let value: toml::Table = format!("value = {value}")
-            .parse()
-            .or_else(|_| format!("value = \"{value}\"").parse())
-            .with_context(|| format!("`{value}` in `--set {change}`"))?;
-        let mut keys: Vec<&str> = key.split('.').collect();
-        let last = keys.pop().unwrap_or_default();
-        let place = keys
-            .iter()
-            .try_fold(&mut table, |t, k| t.get_mut(*k).and_then(toml::Value::as_table_mut))
-            .filter(|t| t.contains_key(last))
-            .with_context(|| format!("`--set {change}`: the recipe has no key `{key}`"))?;
-        place.insert(last.to_owned(), value["value"].clone());
+    run.go(&mut trainer, args, global)
+}
+
+fn language_model(
+    args: &Args,
+    config: &PretrainConfig<LanguageModelConfig>,
+    until: Until,
+    device: &Device,
+    global: &Global,
+) -> anyhow::Result<Outcome> {
+    if args.init.is_some() {
+        bail!(
+            "--init is for the grid model; a language model goes on from the folder given by --out only"
+        );
     }
-    let config: PretrainConfig = table.try_into().with_context(|| format!("in {name}"))?;
-    if let Some(problem) = config.model.problem() {
-        bail!("in {name}: {problem}");
+    let corpus = corpus(args, config)?;
+    let state = args.state()?;
+    let mut trainer = LanguageTrainer::new(config, &corpus, device)?;
+    if state.exists() {
+        trainer.resume(&state)?;
+        continuing(trainer.steps(), trainer.seconds());
     }
-    let [few, many] = config.episode.pairs;
-    if few < 2 || many < few {
-        bail!("in {name}: episode.pairs must be two numbers, the first at least 2, in order");
+    let parameters = trainer.averaged().parameters();
+    let n_weights = parameters.iter().map(|(_, _, value)| value.dims().map(|n| n as u64));
+    beginning(n_weights.map(|[rows, columns]| rows * columns).sum(), &corpus);
+    let checkpoint = args.out.join(CHECKPOINT);
+    let run = Run {
+        train: |trainer: &mut LanguageTrainer<'_>| Ok(trainer.train_step(until)?),
+        share: |trainer: &LanguageTrainer<'_>| trainer.share(until),
+        evaluate: |trainer: &LanguageTrainer<'_>| Ok(trainer.evaluate()?),
+        save: |trainer: &LanguageTrainer<'_>| {
+            trainer.export(&checkpoint)?;
+            Ok(trainer.save(&state)?)
+        },
+        model: checkpoint.clone(),
+    };
+    run.go(&mut trainer, args, global)
+}
+
+fn corpus<M>(args: &Args, config: &PretrainConfig<M>) -> anyhow::Result<Corpus> {
+    let tasks = public::resolve(&args.tasks)?.tasks;
+    let generated = match &args.re_arc {
+        Some(folder) => load_pair_folder(folder)?,
+        None => Vec::new(),
+    };
+    Ok(Corpus::new(tasks, generated, config))
+}
+
+fn continuing(steps: usize, seconds: f64) {
+    eprintln!("continuing after step {steps} ({:.1} min)", seconds / 60.0);
+}
+
+fn beginning(n_weights: u64, corpus: &Corpus) {
+    let (train, held_out) = (corpus.train.len(), corpus.held_out.len());
+    eprintln!("{n_weights} weights; {train} tasks to train on, {held_out} held out");
+}
+
+impl Args {
+    /// Makes the run's folder; gives the place of its state.
+    fn state(&self) -> anyhow::Result<PathBuf> {
+        std::fs::create_dir_all(&self.out)
+            .with_context(|| format!("making {}", self.out.display()))?;
+        Ok(self.out.join(STATE))
     }
-    let [first, last] = config.episode.synth_difficulty;
-    if !(1..=5).contains(&first) || !(1..=5).contains(&last) {
-        bail!("in {name}: episode.synth_difficulty must be two numbers from 1 to 5");
+}
+
+/// What the loop needs of a trainer of either family.
+struct Run<Train, Share, Evaluate, Save> {
+    train: Train,
+    share: Share,
+    evaluate: Evaluate,
+    save: Save,
+    model: PathBuf,
+}
+
+impl<Train, Share, Evaluate, Save> Run<Train, Share, Evaluate, Save> {
+    /// Trains until the run is done or interrupted.
+    fn go<T>(self, trainer: &mut T, args: &Args, global: &Global) -> anyhow::Result<Outcome>
+    where
+        Train: Fn(&mut T) -> anyhow::Result<Progress>,
+        Share: Fn(&T) -> f64,
+        Evaluate: Fn(&T) -> anyhow::Result<Option<HeldOut>>,
+        Save: Fn(&T) -> anyhow::Result<()>,
+    {
+        let interrupted = super::interrupt::flag();
+        let mut log = Log::default();
+        let mut saved = Instant::now();
+        let every = Duration::from_secs_f64(args.checkpoint_every * 60.0);
+        while (self.share)(trainer) < 1.0 && !interrupted.load(Ordering::Relaxed) {
+            log.add(&(self.train)(trainer)?);
+            if saved.elapsed() >= every {
+                let held_out = (self.evaluate)(trainer)?;
+                (self.save)(trainer)?;
+                log.print(held_out);
+                saved = Instant::now();
+            } else if log.seconds >= LOG_EVERY {
+                log.print(None);
+            }
+        }
+        (self.save)(trainer)?;
+        let held_out = (self.evaluate)(trainer)?;
+        log.print(held_out);
+        let done = (self.share)(trainer) >= 1.0;
+        if !done {
+            eprintln!("interrupted; run the same command to go on");
+        }
+        if global.json {
+            let summary = serde_json::json!({
+                "steps": log.last.map_or(0, |p| p.step),
+                "seconds": log.last.map_or(0.0, |p| p.seconds),
+                "done": done,
+                "held_out_loss": held_out.map(|h| h.loss),
+                "held_out_exact": held_out.map(|h| h.exact),
+                "model": self.model,
+            });
+            println!("{summary}");
+        }
+        Ok(Outcome::Done)
     }
-    Ok(config)
+}
+
+/// A recipe's text with the changes of the command line in it.
+struct Recipe {
+    name: String,
+    table: toml::Table,
+}
+
+impl Recipe {
+    /// Reads the settings and applies `table.key=value` changes.
+    fn read(path: Option<&Path>, overrides: &[String]) -> anyhow::Result<Self> {
+        let (text, name) = match path {
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("reading {}", path.display()))?;
+                (text, path.display().to_string())
+            }
+            None => (DEFAULT_RECIPE.to_owned(), "the built-in recipe".to_owned()),
+        };
+        let mut table: toml::Table = text.parse().with_context(|| format!("reading {name}"))?;
+        for change in overrides {
+            let (key, value) =
+                change.split_once('=').with_context(|| format!("`--set {change}` has no `=`"))?;
+            let value: toml::Table = format!("value = {value}")
+                .parse()
+                .or_else(|_| format!("value = \"{value}\"").parse())
+                .with_context(|| format!("`{value}` in `--set {change}`"))?;
+            let mut keys: Vec<&str> = key.split('.').collect();
+            let last = keys.pop().unwrap_or_default();
+            let place = keys
+                .iter()
+                .try_fold(&mut table, |t, k| t.get_mut(*k).and_then(toml::Value::as_table_mut))
+                .filter(|t| t.contains_key(last))
+                .with_context(|| format!("`--set {change}`: the recipe has no key `{key}`"))?;
+            place.insert(last.to_owned(), value["value"].clone());
+        }
+        Ok(Self { name, table })
+    }
+
+    /// Whether it is a language model's: only those have an architecture.
+    fn is_for_text(&self) -> bool {
+        self.table.get("model").is_some_and(|model| model.get("architecture").is_some())
+    }
+
+    fn parse<M: DeserializeOwned>(&self) -> anyhow::Result<PretrainConfig<M>> {
+        let name = &self.name;
+        let config: PretrainConfig<M> =
+            self.table.clone().try_into().with_context(|| format!("in {name}"))?;
+        let [few, many] = config.episode.pairs;
+        if few < 2 || many < few {
+            bail!("in {name}: episode.pairs must be two numbers, the first at least 2, in order");
+        }
+        let [first, last] = config.episode.synth_difficulty;
+        if !(1..=5).contains(&first) || !(1..=5).contains(&last) {
+            bail!("in {name}: episode.synth_difficulty must be two numbers from 1 to 5");
+        }
+        Ok(config)
+    }
 }
 
 /// Running means since the last line.
@@ -243,8 +367,11 @@ impl Log {
             self.n_cells as f64 / self.seconds.max(1e-9),
         );
         for (name, f) in ["icl", "e2e"].iter().zip(self.formats) {
-            let n = f.queries.max(1) as f32;
-            line += &format!("  {name} {:.4} {:>4.1} %", f.loss / n, 100.0 * f.exact as f32 / n);
+            if f.queries > 0 {
+                let n = f.queries as f32;
+                line +=
+                    &format!("  {name} {:.4} {:>4.1} %", f.loss / n, 100.0 * f.exact as f32 / n);
+            }
         }
         if let Some(h) = held_out {
             line += &format!("  held out {:.4} {:.1} %", h.loss, 100.0 * h.exact);

@@ -19,7 +19,7 @@ const BLOCK: usize = 64;
 
 /// A mutable buffer that several threads write in disjoint places.
 #[derive(Clone, Copy)]
-struct Shared(*mut f32, usize);
+pub(super) struct Shared(*mut f32, usize);
 
 // SAFETY: the pointer is only used through `row`, whose callers write disjoint ranges.
 unsafe impl Send for Shared {}
@@ -27,7 +27,7 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 impl Shared {
-    fn new(slice: &mut [f32]) -> Self {
+    pub(super) fn new(slice: &mut [f32]) -> Self {
         Self(slice.as_mut_ptr(), slice.len())
     }
 
@@ -36,7 +36,7 @@ impl Shared {
     /// # Safety
     /// No two threads may ask for overlapping ranges, nor one thread twice at the same time.
     #[allow(clippy::mut_from_ref)]
-    unsafe fn row(&self, at: usize, len: usize) -> &mut [f32] {
+    pub(super) unsafe fn row(&self, at: usize, len: usize) -> &mut [f32] {
         assert!(at + len <= self.1);
         // SAFETY: in bounds by the assertion, exclusive by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(at), len) }

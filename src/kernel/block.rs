@@ -23,7 +23,7 @@ use super::buffer::Buffer;
 use super::layout::{Layout, Rotary};
 use super::matmul::{Into, Mat, Packed, Precision, matmul, multiply, product};
 use super::rows::{
-    add_assign, normalize_and_rotate, normalize_and_rotate_backward, relu_squared,
+    NORM_EPSILON, add_assign, normalize_and_rotate, normalize_and_rotate_backward, relu_squared,
     relu_squared_backward, rms_norm, rms_norm_backward,
 };
 
@@ -243,7 +243,7 @@ pub fn block_forward(
         .zip(layout.positions.par_chunks(CHUNK))
         .for_each(|((((qkv, r), head_r), x), positions)| {
             let mut h = Buffer::stale(x.len());
-            rms_norm(x, weights.input_norm, &mut h, r);
+            rms_norm(x, weights.input_norm, NORM_EPSILON, &mut h, r);
             product(qkv, Mat::new(&h, r.len(), d), &linears[QKV]);
             normalize_and_rotate(qkv, head_r, positions, heads.n_heads, heads.head_dim, &rotary);
         });
@@ -268,7 +268,7 @@ pub fn block_forward(
             middle.copy_from_slice(x);
             multiply(middle, d, Into::Add, 1.0, Mat::new(o, rows, d), &linears[O]);
             let mut m = Buffer::stale(rows * d);
-            rms_norm(middle, weights.mlp_norm, &mut m, r);
+            rms_norm(middle, weights.mlp_norm, NORM_EPSILON, &mut m, r);
             product(u, Mat::new(&m, rows, d), &linears[UP]);
             let mut a = Buffer::stale(rows * f);
             relu_squared(u, &mut a);
@@ -341,7 +341,7 @@ pub fn block_backward(
                     relu_squared(u, &mut a);
                     learned.add(&mut share, DOWN, &a, dz);
                     // The norm's output takes the place of its gradient, which has done its part.
-                    rms_norm(middle, weights.mlp_norm, &mut dm, &mut a[..rows]);
+                    rms_norm(middle, weights.mlp_norm, NORM_EPSILON, &mut dm, &mut a[..rows]);
                     learned.add(&mut share, UP, &dm, &du);
                     learned.add(&mut share, O, &state.attended[at(d)], dy);
                 }
@@ -393,7 +393,7 @@ pub fn block_backward(
                 let mut h = Buffer::stale(rows * d);
                 if learned.any {
                     let mut ignored = Buffer::stale(rows);
-                    rms_norm(x, weights.input_norm, &mut h, &mut ignored);
+                    rms_norm(x, weights.input_norm, NORM_EPSILON, &mut h, &mut ignored);
                     learned.add(&mut share, QKV, &h, dqkv);
                 }
                 if need_dx {

@@ -15,6 +15,9 @@ mod adamw;
 mod attention;
 mod block;
 mod buffer;
+mod causal;
+mod decoder;
+mod decoder_op;
 mod embed;
 mod layout;
 mod matmul;
@@ -22,12 +25,16 @@ mod op;
 mod readout;
 mod rows;
 mod simd;
+mod thin;
 
 pub use adamw::{ADAM_EPSILON, AdamWFactors, adamw_step, sum_of_squares};
 pub use block::{
     BlockGradients, BlockShape, BlockState, BlockWeights, LoraRanges, LoraShape, Wanted,
     block_backward, block_forward,
 };
+pub use causal::{CausalLayout, CausalSequence, GroupedHeads};
+pub use decoder::{DecoderShape, PerParameter};
+pub use decoder_op::{DecoderParameters, fused_decoder};
 pub use embed::{NO_ROW, Rows, TERMS, gather_sum, gather_sum_reference};
 pub use layout::{Layout, Place, Position, Sequence, frequency};
 pub use matmul::{Mat, Packed, Precision, product};

@@ -78,7 +78,9 @@ mod cpu {
     use super::super::buffer::Buffer;
     use super::super::matmul::{Mat, Packed, product};
     use super::super::op::{flex_floats as floats, flex_tensor as tensor};
-    use super::super::rows::{add_assign, rms_norm, rms_norm_backward};
+    use super::super::rows::{
+        NORM_EPSILON, add_assign, gain_chunks, rms_norm, rms_norm_backward, sum_chunks,
+    };
     use super::*;
 
     type Ad = Autodiff<Flex>;
@@ -110,30 +112,11 @@ mod cpu {
         out.par_chunks_mut(CHUNK * classes).zip(x.par_chunks(CHUNK * d)).for_each(|(out, x)| {
             let rows = x.len() / d;
             let (mut h, mut ignored) = (Buffer::stale(x.len()), Buffer::stale(rows));
-            rms_norm(x, gain, &mut h, &mut ignored);
+            rms_norm(x, gain, NORM_EPSILON, &mut h, &mut ignored);
             product(out, Mat::new(&h, rows, d), &head);
             out.chunks_exact_mut(classes).for_each(|row| add_assign(row, bias));
         });
         tensor(out, [tokens.len(), classes].into())
-    }
-
-    /// One slice of the gain's gradient for each chunk; empty slices if it is not wanted.
-    fn gain_chunks(dgain: &mut [f32], n_chunks: usize) -> Vec<&mut [f32]> {
-        if dgain.is_empty() {
-            return (0..n_chunks).map(|_| &mut [][..]).collect();
-        }
-        let width = dgain.len() / n_chunks;
-        dgain.chunks_exact_mut(width).collect()
-    }
-
-    fn sum_chunks(chunks: &[f32], width: usize) -> Vec<f32> {
-        let mut sum = vec![0.0; width];
-        if width > 0 {
-            for chunk in chunks.chunks_exact(width) {
-                add_assign(&mut sum, chunk);
-            }
-        }
-        sum
     }
 
     impl Backward<Flex, INPUTS> for Readout {
@@ -162,7 +145,7 @@ mod cpu {
                 .for_each(|((((dx, h), x), dy), dgain)| {
                     let rows = x.len() / d;
                     let (mut dh, mut r) = (Buffer::stale(x.len()), Buffer::stale(rows));
-                    rms_norm(x, gain, h, &mut r);
+                    rms_norm(x, gain, NORM_EPSILON, h, &mut r);
                     product(&mut dh, Mat::new(dy, rows, classes), &head_t);
                     rms_norm_backward(x, gain, &r, &dh, dx, dgain);
                 });

@@ -3,17 +3,19 @@
 use super::layout::{Position, Rotary};
 use super::simd::{LANES, exp_nonpositive, multiversion, reduce1, reduce2};
 
-/// Added to the mean square before the root.
+/// Added to the mean square before the root, in the grid model.
 pub(crate) const NORM_EPSILON: f32 = 1e-5;
 
 multiversion! {
     /// RMSNorm (Zhang & Sennrich 2019, arXiv 1910.07467): `out = x · r · gain`, `r = 1/√(mean(x²) + ε)`.
     ///
     /// Rows of `gain.len()`; `r` of each row is kept in `inverse_rms`.
-    pub(crate) fn rms_norm(x: &[f32], gain: &[f32], out: &mut [f32], inverse_rms: &mut [f32]) {
+    pub(crate) fn rms_norm(
+        x: &[f32], gain: &[f32], epsilon: f32, out: &mut [f32], inverse_rms: &mut [f32],
+    ) {
         let d = gain.len();
         for ((x, out), r) in x.chunks_exact(d).zip(out.chunks_exact_mut(d)).zip(inverse_rms) {
-            *r = 1.0 / (reduce1(x, |v| v * v) / d as f32 + NORM_EPSILON).sqrt();
+            *r = 1.0 / (reduce1(x, |v| v * v) / d as f32 + epsilon).sqrt();
             for ((out, x), g) in out.iter_mut().zip(x).zip(gain) {
                 *out = x * *r * g;
             }
@@ -152,7 +154,7 @@ multiversion! {
 
 multiversion! {
     /// Turns a head's pairs `(i, i + head_dim/2)` by the given angles, times `direction`.
-    fn rotate_head(head: &mut [f32], cos: &[f32], sin: &[f32], direction: f32) {
+    pub(crate) fn rotate_head(head: &mut [f32], cos: &[f32], sin: &[f32], direction: f32) {
         let half = cos.len();
         let (a, b) = head.split_at_mut(half);
         for i in 0..half {
@@ -201,7 +203,7 @@ const SAFE_BOUND: f32 = 40.0;
 
 /// The largest value of a row.
 #[inline(always)]
-fn largest(row: &[f32]) -> f32 {
+pub(super) fn largest(row: &[f32]) -> f32 {
     let mut max = [f32::NEG_INFINITY; LANES];
     let (chunks, rest) = row.as_chunks::<LANES>();
     for c in chunks {
@@ -268,6 +270,26 @@ multiversion! {
             *a += b;
         }
     }
+}
+
+/// One slice of the gain's gradient for each chunk; empty slices if it is not wanted.
+pub(crate) fn gain_chunks(dgain: &mut [f32], n_chunks: usize) -> Vec<&mut [f32]> {
+    if dgain.is_empty() {
+        return (0..n_chunks).map(|_| &mut [][..]).collect();
+    }
+    let width = dgain.len() / n_chunks;
+    dgain.chunks_exact_mut(width).collect()
+}
+
+/// The sum of rows of `width`.
+pub(crate) fn sum_chunks(chunks: &[f32], width: usize) -> Vec<f32> {
+    let mut sum = vec![0.0; width];
+    if width > 0 {
+        for chunk in chunks.chunks_exact(width) {
+            add_assign(&mut sum, chunk);
+        }
+    }
+    sum
 }
 
 #[cfg(test)]

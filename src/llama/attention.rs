@@ -79,7 +79,7 @@ pub(super) fn attend(
 /// It belongs to one model, one adapter and one device. [`Default`] is an empty one.
 #[derive(Debug, Clone, Default)]
 pub struct KvCache {
-    layers: Vec<[Buffer; 2]>,
+    layers: Vec<[Tensor<4>; 2]>,
     /// Segments of the tokens held, row by row: padding stays in the cache and is never looked at.
     pub(super) segments: Vec<Vec<u32>>,
 }
@@ -103,19 +103,59 @@ impl KvCache {
     /// The same tokens in each of `n` rows, of a cache with one row.
     pub(super) fn repeated(&self, n: usize) -> Self {
         let (len, rows) = (self.len(), self.segments.iter().cycle().take(n));
-        let layer = |layer: &[Buffer; 2]| layer.each_ref().map(|buffer| buffer.repeated(len, n));
+        let repeat = |held: &Tensor<4>| held.clone().narrow(2, 0, len).repeat_dim(0, n);
+        let layers = self.layers.iter().map(|layer| layer.each_ref().map(repeat)).collect();
         let segments = if len == 0 { Vec::new() } else { rows.cloned().collect() };
-        Self { layers: self.layers.iter().map(layer).collect(), segments }
+        Self { layers, segments }
+    }
+
+    /// A layer's keys and values, each `[n_rows, num_key_value_heads, capacity, head_dim]`, with room for `length`
+    /// tokens behind [`KvCache::len`].
+    pub(super) fn reserve(
+        &mut self,
+        layer: usize,
+        [n_rows, n_heads, length, head_dim]: [usize; 4],
+        device: &Device,
+        dtype: DType,
+    ) -> &mut [Tensor<4>; 2] {
+        let past = self.len();
+        let all = |to: usize| [0..n_rows, 0..n_heads, 0..to, 0..head_dim];
+        let zeros = |capacity: usize| {
+            Tensor::<4>::zeros([n_rows, n_heads, capacity, head_dim], (device, dtype))
+        };
+        if self.layers.len() == layer {
+            self.layers.push([zeros(0), zeros(0)]);
+        }
+        let held = &mut self.layers[layer];
+        if held[0].dims()[2] < past + length {
+            // It grows as a vector does.
+            let larger = zeros((past + length).next_power_of_two().max(64));
+            for held in held.iter_mut() {
+                let old = std::mem::replace(held, larger.clone());
+                if past > 0 {
+                    *held = larger.clone().slice_assign(all(past), old.slice(all(past)));
+                }
+            }
+        }
+        held
     }
 
     /// Takes in a layer's keys and values for the tokens behind [`KvCache::len`]; gives those of all tokens.
     pub(super) fn extend(&mut self, layer: usize, new: [Tensor<4>; 2]) -> [Tensor<4>; 2] {
         let past = self.len();
-        if self.layers.len() == layer {
-            self.layers.push([Buffer::default(), Buffer::default()]);
-        }
-        let mut parts = self.layers[layer].iter_mut();
-        new.map(|new| parts.next().expect("keys and values").write(past, new))
+        let sizes @ [n_rows, n_heads, length, head_dim] = new[0].dims();
+        let end = past + length;
+        let range = |from: usize| [0..n_rows, 0..n_heads, from..end, 0..head_dim];
+        let held = self.reserve(layer, sizes, &new[0].device(), new[0].dtype());
+        let mut held = held.iter_mut();
+        new.map(|new| {
+            let held = held.next().expect("keys and values");
+            // The cache is the only owner of the memory here, and so it is written in place.
+            let nothing = Tensor::zeros([1, 1, 1, 1], &new.device());
+            let whole = std::mem::replace(held, nothing).slice_assign(range(past), new);
+            *held = whole.clone();
+            whole.slice(range(0))
+        })
     }
 
     /// Counts the tokens of `batch` as held, once all layers have taken them in.
@@ -124,44 +164,5 @@ impl KvCache {
         for (row, new) in self.segments.iter_mut().zip(batch.segments.chunks(batch.length)) {
             row.extend(new);
         }
-    }
-}
-
-/// A tensor `[n_rows, num_key_value_heads, capacity, head_dim]` that grows as a vector does.
-#[derive(Debug, Clone, Default)]
-struct Buffer(Option<Tensor<4>>);
-
-impl Buffer {
-    /// The first `len` tokens of the only row, `n` times.
-    fn repeated(&self, len: usize, n: usize) -> Self {
-        Self(self.0.clone().map(|row| row.narrow(2, 0, len).repeat_dim(0, n)))
-    }
-
-    /// Writes `new` behind the first `past` tokens; gives both.
-    fn write(&mut self, past: usize, new: Tensor<4>) -> Tensor<4> {
-        let [n_rows, n_heads, length, head_dim] = new.dims();
-        let end = past + length;
-        let all = |from: usize, to: usize| [0..n_rows, 0..n_heads, from..to, 0..head_dim];
-        let whole = match self.0.take() {
-            // The buffer is the only owner of its memory here, and so is written in place.
-            Some(old) if old.dims()[2] >= end => old,
-            old => {
-                let capacity = end.next_power_of_two().max(64);
-                let zeros = Tensor::zeros(
-                    [n_rows, n_heads, capacity, head_dim],
-                    (&new.device(), new.dtype()),
-                );
-                match old {
-                    Some(old) if past > 0 => {
-                        zeros.slice_assign(all(0, past), old.slice(all(0, past)))
-                    }
-                    _ => zeros,
-                }
-            }
-        };
-        let whole = whole.slice_assign(all(past, end), new);
-        let held = whole.clone().slice(all(0, end));
-        self.0 = Some(whole);
-        held
     }
 }

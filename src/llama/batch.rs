@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::kernel::CausalSequence;
+
 /// A sequence of tokens, and which of them are to be predicted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Sequence {
@@ -203,6 +205,23 @@ impl Batch {
     pub(super) fn predictions(&self) -> (Vec<usize>, Vec<u32>) {
         let targets = (0..self.tokens.len()).filter(|&i| self.targets[i]);
         targets.map(|i| (i - 1, self.tokens[i])).unzip()
+    }
+
+    /// The sequences as the fused kernels want them, behind the `cached` tokens' segments of each row.
+    pub(super) fn causal(&self, cached: &[Vec<u32>]) -> Vec<CausalSequence> {
+        let sequence = |own: &Range<usize>| {
+            let (row, segment) = (own.start / self.length, self.segments[own.start]);
+            let mut ranges: Vec<Range<usize>> = Vec::new();
+            let earlier = cached.get(row).into_iter().flatten().enumerate();
+            for (at, _) in earlier.filter(|&(_, s)| *s == segment) {
+                match ranges.last_mut() {
+                    Some(last) if last.end == at => last.end += 1,
+                    _ => ranges.push(at..at + 1),
+                }
+            }
+            CausalSequence { own: own.clone(), row, cached: ranges }
+        };
+        self.places.iter().map(sequence).collect()
     }
 }
 

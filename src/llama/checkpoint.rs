@@ -1,17 +1,19 @@
 //! A checkpoint's tensors: one or many safetensors files, mapped into memory.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use half::{bf16, f16};
 use memmap2::Mmap;
-use safetensors::tensor::{Dtype, SafeTensors, TensorInfo};
+use safetensors::tensor::{Dtype, SafeTensors, TensorInfo, TensorView};
 use serde_json::Value;
 
 use super::config::CONFIG_FILE;
+use super::model::Llama;
+use crate::contamination::TrainingPairs;
 use crate::memory::map_file;
-use crate::model::HostTensor;
+use crate::model::{HostTensor, to_host};
 
 const ONE_FILE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -301,6 +303,60 @@ pub fn checkpoint_files(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> 
     }
     files.retain(|file| file.exists());
     Ok(files)
+}
+
+/// Key of the metadata entry that holds the hashes of the training pairs, 16 hexadecimal digits each.
+const TRAINING_PAIRS: &str = "arc_ttt.training_pairs";
+
+/// The bytes of a `model.safetensors` in f32 that holds a model, and in its metadata what the model may have been trained
+/// on. The same model gives the same bytes.
+pub fn checkpoint_bytes(model: &Llama, pairs: Option<&TrainingPairs>) -> Vec<u8> {
+    let stored: Vec<(String, Vec<usize>, Vec<u8>)> = model
+        .parameters()
+        .into_iter()
+        .map(|(name, shape, value)| {
+            let values = to_host(&value.cast(DType::F32)).values;
+            (name, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect())
+        })
+        .collect();
+    let views = stored.iter().map(|(name, shape, bytes)| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
+        (name, view.expect("as many values as the shape says"))
+    });
+    let mut header = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    if let Some(pairs) = pairs {
+        let hashes: Vec<String> = pairs.hashes().iter().map(|h| format!("{h:016x}")).collect();
+        header.insert(TRAINING_PAIRS.to_owned(), hashes.concat());
+    }
+    safetensors::serialize(views, Some(header)).expect("valid names and shapes")
+}
+
+/// What a checkpoint says that it may have been trained on; `None` if it says nothing, as others' do.
+///
+/// # Errors
+/// [`CheckpointError`] if the file cannot be read.
+pub fn training_pairs(folder: &Path) -> Result<Option<TrainingPairs>, CheckpointError> {
+    let path = folder.join(ONE_FILE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let bytes =
+        map_file(&path).map_err(|source| CheckpointError::Io { path: path.clone(), source })?;
+    let damaged = |reason: String| CheckpointError::Damaged { path: path.clone(), reason };
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(e.to_string()))?;
+    let Some(text) = header.metadata().as_ref().and_then(|m| m.get(TRAINING_PAIRS)) else {
+        return Ok(None);
+    };
+    let hash = |digits: &[u8; 16]| {
+        let digits = std::str::from_utf8(digits).ok()?;
+        u64::from_str_radix(digits, 16).ok()
+    };
+    let (hashes, rest) = text.as_bytes().as_chunks::<16>();
+    let hashes: Option<Vec<u64>> = hashes.iter().map(hash).collect();
+    let hashes = hashes.filter(|_| rest.is_empty());
+    let hashes =
+        hashes.ok_or_else(|| damaged(format!("`{TRAINING_PAIRS}` is no list of hashes")))?;
+    Ok(Some(TrainingPairs::from_hashes(hashes)))
 }
 
 /// The tensors that the index names, each with its file.

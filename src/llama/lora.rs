@@ -47,6 +47,17 @@ impl Target {
         ("lm_head", Self::LmHead),
     ];
 
+    /// Those of a transformer block, in the order in which it has them.
+    pub const BLOCK: [Self; 7] = [
+        Self::QProj,
+        Self::KProj,
+        Self::VProj,
+        Self::OProj,
+        Self::GateProj,
+        Self::UpProj,
+        Self::DownProj,
+    ];
+
     /// Its name in a checkpoint.
     pub fn name(self) -> &'static str {
         Self::ALL[self as usize].0
@@ -83,8 +94,7 @@ impl Module {
     pub fn all(config: &LlamaConfig) -> Vec<Self> {
         let mut modules = vec![Self { layer: None, target: Target::EmbedTokens }];
         for layer in 0..config.num_hidden_layers {
-            let targets = Target::ALL[1..8].iter();
-            modules.extend(targets.map(|&(_, target)| Self { layer: Some(layer), target }));
+            modules.extend(Target::BLOCK.map(|target| Self { layer: Some(layer), target }));
         }
         modules.push(Self { layer: None, target: Target::LmHead });
         modules

@@ -12,11 +12,13 @@
 //! Fields and tensors carry the checkpoints' own names. The module knows tokens, never a grid's meaning;
 //! what tokens may follow is the caller's to say ([`TokenFilter`]).
 //!
-//! Everything is Burn operations, for any device; `tests/it/llama.rs` compares it with `transformers` and `peft`
+//! Everything is written in Burn operations, for any device; on the CPU in f32 a block is one fused operation
+//! ([`crate::kernel`]). `tests/it/llama.rs` compares all with `transformers` and `peft`
 //! on small random checkpoints that `scripts/make_golden.py` makes.
 
 mod attention;
 mod batch;
+mod budget;
 mod checkpoint;
 mod config;
 mod decode;
@@ -24,15 +26,18 @@ mod filter;
 mod lora;
 mod model;
 mod peft;
-mod recompute;
 mod rotary;
 mod search;
 mod tokenizer;
 mod train;
 
+#[cfg(all(test, feature = "cpu"))]
+mod fused_tests;
+
 pub use attention::KvCache;
 pub use batch::{Batch, InputError, Sequence};
-pub use checkpoint::{CheckpointError, checkpoint_files};
+pub use budget::{Budget, Workload};
+pub use checkpoint::{CheckpointError, checkpoint_bytes, checkpoint_files, training_pairs};
 pub use config::{Architecture, ConfigError, LlamaConfig, RopeScaling};
 pub use decode::{Generated, Score, greedy, sample, score};
 pub use filter::{GridTokens, TokenFilter};

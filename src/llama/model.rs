@@ -1,6 +1,8 @@
 //! The network: tokens in, scores of the next tokens out.
 
+use std::cell::OnceCell;
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData, activation};
 
@@ -8,8 +10,11 @@ use super::attention::{KvCache, Visibility, attend};
 use super::batch::{Batch, InputError};
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::config::{ConfigError, LlamaConfig};
-use super::lora::{Lora, Target};
-use super::rotary::{Rotation, frequencies};
+use super::lora::{Lora, Module, Target};
+use super::rotary::{Rotation, angles, frequencies};
+use crate::kernel::{CausalLayout, DecoderParameters, DecoderShape, GroupedHeads, fused_decoder};
+use crate::model::normal;
+use crate::rng::stream;
 
 /// Why a model cannot be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -59,15 +64,127 @@ pub struct Llama {
     /// `[vocab_size, hidden_size]`; the embedding itself if they are tied.
     lm_head: Linear,
     frequencies: Vec<f32>,
+    /// Whether blocks run fused where that is possible. Off, everything is Burn operations: the tests' oracle.
+    pub fused: bool,
+}
+
+const EMBEDDING: &str = "model.embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";
+
+/// Where a model's parameters come from.
+trait Source {
+    /// The parameter of this name and shape.
+    fn take<const D: usize>(
+        &mut self,
+        name: &str,
+        shape: [usize; D],
+    ) -> Result<Tensor<D>, CheckpointError>;
+}
+
+impl Source for Checkpoint<'_> {
+    fn take<const D: usize>(
+        &mut self,
+        name: &str,
+        shape: [usize; D],
+    ) -> Result<Tensor<D>, CheckpointError> {
+        self.take(name, shape)
+    }
+}
+
+/// Parameters that somebody gives by name and shape.
+struct Given<F>(F);
+
+impl<F: FnMut(&str, &[usize]) -> Tensor<2>> Source for Given<F> {
+    fn take<const D: usize>(
+        &mut self,
+        name: &str,
+        shape: [usize; D],
+    ) -> Result<Tensor<D>, CheckpointError> {
+        Ok(self.0(name, &shape).reshape(shape))
+    }
 }
 
 /// What all blocks of one pass share.
 pub(super) struct Pass<'a> {
-    config: &'a LlamaConfig,
+    model: &'a Llama,
     lora: Option<&'a Lora>,
-    n_rows: usize,
-    rotation: Rotation,
-    visibility: Visibility,
+    batch: &'a Batch,
+    /// Segments of the tokens that the cache holds, row by row.
+    cached: Vec<Vec<u32>>,
+    shape: DecoderShape,
+    layout: Arc<CausalLayout>,
+    /// What blocks of Burn operations need instead of the layout.
+    tensors: OnceCell<(Rotation, Visibility)>,
+}
+
+impl<'a> Pass<'a> {
+    pub(super) fn new(
+        model: &'a Llama,
+        batch: &'a Batch,
+        lora: Option<&'a Lora>,
+        cache: Option<&KvCache>,
+    ) -> Result<Self, InputError> {
+        model.check(batch, cache)?;
+        let config = &model.config;
+        let cached = cache.map_or(Vec::new(), |cache| cache.segments.clone());
+        let [cos, sin] = angles(&batch.positions, &model.frequencies);
+        let layout = CausalLayout {
+            sequences: batch.causal(&cached),
+            cos,
+            sin,
+            n_rows: batch.n_rows,
+            past: cached.first().map_or(0, Vec::len),
+        };
+        let shape = DecoderShape {
+            hidden_size: config.hidden_size,
+            intermediate_size: config.intermediate_size,
+            heads: GroupedHeads {
+                n_heads: config.num_attention_heads,
+                n_kv_heads: config.num_key_value_heads,
+                head_dim: config.head_dim,
+            },
+            epsilon: config.rms_norm_eps as f32,
+            lora_scale: lora.map_or(0.0, |lora| lora.config.scale()),
+        };
+        let (layout, tensors) = (Arc::new(layout), OnceCell::new());
+        Ok(Self { model, lora, batch, cached, shape, layout, tensors })
+    }
+
+    /// The tokens' embeddings, `[n_rows · length, hidden_size]`.
+    pub(super) fn embed(&self) -> Tensor<2> {
+        let ids: Vec<i32> = self.batch.tokens.iter().map(|&t| t as i32).collect();
+        let n = ids.len();
+        let ids = TensorData::new(ids, [n]);
+        let ids = Tensor::<1, Int>::from_data(ids, &self.model.device());
+        let x = self.model.embed_tokens.clone().select(0, ids.clone());
+        match self.lora.and_then(|lora| lora.factors(None, Target::EmbedTokens)) {
+            Some([a, b]) => {
+                let update = a.transpose().select(0, ids).matmul(b.transpose());
+                x.clone() + update.cast(x.dtype())
+            }
+            None => x,
+        }
+    }
+
+    /// What a block makes of `x`, `[n_rows · length, hidden_size]`.
+    pub(super) fn block(&self, i: usize, x: Tensor<2>, cache: Option<&mut KvCache>) -> Tensor<2> {
+        self.model.layers[i].forward(self, i, x, cache)
+    }
+
+    /// The last norm.
+    pub(super) fn norm(&self, x: Tensor<2>) -> Tensor<2> {
+        rms_norm(x, &self.model.norm, self.model.config.rms_norm_eps)
+    }
+
+    fn tensors(&self) -> &(Rotation, Visibility) {
+        self.tensors.get_or_init(|| {
+            let (positions, n_rows) = (&self.batch.positions, self.batch.n_rows);
+            let (dtype, device) = (self.model.embed_tokens.dtype(), self.model.device());
+            let frequencies = &self.model.frequencies;
+            let rotation = Rotation::new(positions, n_rows, frequencies, dtype, &device);
+            (rotation, Visibility::new(self.batch, &self.cached, &device))
+        })
+    }
 }
 
 impl Llama {
@@ -80,25 +197,87 @@ impl Llama {
         let config = LlamaConfig::load(folder)?;
         let mut file = Checkpoint::open(folder, dtype.into(), device)?;
         let model = Self::take(config, &mut file)?;
+        if model.config.tie_word_embeddings {
+            file.is_tied(HEAD, EMBEDDING)?;
+        }
         file.finish()?;
         Ok(model)
     }
 
-    fn take(config: LlamaConfig, file: &mut Checkpoint<'_>) -> Result<Self, CheckpointError> {
+    /// A model of the parameters that `value` gives for each name and shape; vectors come as one row.
+    pub fn from_parameters(
+        config: LlamaConfig,
+        value: impl FnMut(&str, &[usize]) -> Tensor<2>,
+    ) -> Self {
+        Self::take(config, &mut Given(value)).expect("what is given needs no file")
+    }
+
+    /// A model of random weights, a function of `seed`: normal with a standard deviation of 0.02, of `o_proj` and
+    /// `down_proj` less by the root of twice the number of blocks (as GPT-2's), gains 1, biases 0.
+    pub fn random(config: LlamaConfig, seed: u64, device: &Device) -> Self {
+        let residual = 0.02 / (2.0 * config.num_hidden_layers as f32).sqrt();
+        Self::from_parameters(config, |name, shape| {
+            let mut rng = stream(seed, "init", name, 0);
+            let n: usize = shape.iter().product();
+            let values: Vec<f32> = if name.ends_with("norm.weight") {
+                vec![1.0; n]
+            } else if name.ends_with(".bias") {
+                vec![0.0; n]
+            } else {
+                let into_residual = ["o_proj.weight", "down_proj.weight"];
+                let small = into_residual.iter().any(|end| name.ends_with(end));
+                let deviation = if small { residual } else { 0.02 };
+                (0..n).map(|_| deviation * normal(&mut rng)).collect()
+            };
+            let columns = *shape.last().expect("at least one axis");
+            let data = TensorData::new(values, [n / columns, columns]);
+            Tensor::from_data(data, (device, DType::F32))
+        })
+    }
+
+    fn take(config: LlamaConfig, file: &mut impl Source) -> Result<Self, CheckpointError> {
         let table = [config.vocab_size, config.hidden_size];
-        let embed_tokens = file.take("model.embed_tokens.weight", table)?;
+        let embed_tokens = file.take(EMBEDDING, table)?;
         let layers = (0..config.num_hidden_layers).map(|i| Block::take(&config, i, file));
         let layers = layers.collect::<Result<_, _>>()?;
         let norm = file.take("model.norm.weight", [config.hidden_size])?;
-        let weight = if config.tie_word_embeddings {
-            file.is_tied("lm_head.weight", "model.embed_tokens.weight")?;
-            embed_tokens.clone()
-        } else {
-            file.take("lm_head.weight", table)?
-        };
+        let weight =
+            if config.tie_word_embeddings { embed_tokens.clone() } else { file.take(HEAD, table)? };
         let lm_head = Linear { weight, bias: None };
         let frequencies = frequencies(&config);
-        Ok(Self { config, embed_tokens, layers, norm, lm_head, frequencies })
+        Ok(Self { config, embed_tokens, layers, norm, lm_head, frequencies, fused: true })
+    }
+
+    /// All parameters by the checkpoint's names, with their shapes there; vectors as one row.
+    pub fn parameters(&self) -> Vec<(String, Vec<usize>, Tensor<2>)> {
+        let mut all = Vec::new();
+        // The same walk that reads a checkpoint names what it finds.
+        let mut tensors = self.tensors().into_iter();
+        Self::from_parameters(self.config.clone(), |name, shape| {
+            let tensor = tensors.next().expect("as many as there are names");
+            all.push((name.to_owned(), shape.to_vec(), tensor.clone()));
+            tensor
+        });
+        all
+    }
+
+    /// All parameters in the order in which a checkpoint's are taken.
+    fn tensors(&self) -> Vec<Tensor<2>> {
+        let row = |t: &Tensor<1>| t.clone().unsqueeze::<2>();
+        let mut all = vec![self.embed_tokens.clone()];
+        for block in &self.layers {
+            for linear in block.linears() {
+                all.push(linear.weight.clone());
+                all.extend(linear.bias.as_ref().map(row));
+            }
+            all.extend(block.q_norm.iter().chain(&block.k_norm).map(row));
+            all.extend([&block.input_layernorm, &block.post_attention_layernorm].map(row));
+        }
+        all.push(row(&self.norm));
+        if !self.config.tie_word_embeddings {
+            all.push(self.lm_head.weight.clone());
+        }
+        all
     }
 
     /// The device of the weights.
@@ -125,6 +304,7 @@ impl Llama {
             norm: constant(&self.norm),
             lm_head: self.lm_head.on_graph(),
             frequencies: self.frequencies.clone(),
+            ..*self
         }
     }
 
@@ -167,51 +347,15 @@ impl Llama {
         lora: Option<&Lora>,
         mut cache: Option<&mut KvCache>,
     ) -> Result<Tensor<2>, InputError> {
-        self.check(batch, cache.as_deref())?;
-        let pass = self.pass(batch, lora, cache.as_deref());
-        let mut x = self.embed(&batch.tokens, lora);
+        let pass = Pass::new(self, batch, lora, cache.as_deref())?;
+        let mut x = pass.embed();
         for i in 0..self.layers.len() {
-            x = self.block(&pass, i, x, cache.as_deref_mut());
+            x = pass.block(i, x, cache.as_deref_mut());
         }
         if let Some(cache) = cache {
             cache.advance(batch);
         }
-        Ok(self.last_norm(x))
-    }
-
-    /// What all blocks share in a pass over a batch behind what a cache holds.
-    pub(super) fn pass<'a>(
-        &'a self,
-        batch: &Batch,
-        lora: Option<&'a Lora>,
-        cache: Option<&KvCache>,
-    ) -> Pass<'a> {
-        let (device, dtype) = (self.device(), self.embed_tokens.dtype());
-        let cached = cache.map_or(&[][..], |cache| &cache.segments);
-        let (positions, n_rows) = (&batch.positions, batch.n_rows);
-        Pass {
-            config: &self.config,
-            lora,
-            n_rows,
-            rotation: Rotation::new(positions, n_rows, &self.frequencies, dtype, &device),
-            visibility: Visibility::new(batch, cached, &device),
-        }
-    }
-
-    /// Block `i`; `x` and the result are `[n_rows · length, hidden_size]`.
-    pub(super) fn block(
-        &self,
-        pass: &Pass<'_>,
-        i: usize,
-        x: Tensor<2>,
-        cache: Option<&mut KvCache>,
-    ) -> Tensor<2> {
-        self.layers[i].forward(pass, i, x, cache)
-    }
-
-    /// What comes behind the last block.
-    pub(super) fn last_norm(&self, x: Tensor<2>) -> Tensor<2> {
-        rms_norm(x, &self.norm, self.config.rms_norm_eps)
+        Ok(pass.norm(x))
     }
 
     /// Scores from hidden states, `[n, hidden_size]` → `[n, vocab_size]`.
@@ -232,23 +376,7 @@ impl Llama {
         self.project(hidden.select(0, at), lora)
     }
 
-    /// Tokens as vectors, `[n, hidden_size]`.
-    pub(super) fn embed(&self, tokens: &[u32], lora: Option<&Lora>) -> Tensor<2> {
-        let ids: Vec<i32> = tokens.iter().map(|&t| t as i32).collect();
-        let n = ids.len();
-        let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [n]), &self.device());
-        let x = self.embed_tokens.clone().select(0, ids.clone());
-        match lora.and_then(|lora| lora.factors(None, Target::EmbedTokens)) {
-            Some([a, b]) => {
-                let update = a.transpose().select(0, ids).matmul(b.transpose());
-                x.clone() + update.cast(x.dtype())
-            }
-            None => x,
-        }
-    }
-
-    /// Whether a batch can be fed.
-    pub(super) fn check(&self, batch: &Batch, cache: Option<&KvCache>) -> Result<(), InputError> {
+    fn check(&self, batch: &Batch, cache: Option<&KvCache>) -> Result<(), InputError> {
         let (vocab_size, most) = (self.config.vocab_size, self.config.max_length);
         if let Some(&token) = batch.tokens.iter().find(|&&t| t as usize >= vocab_size) {
             return Err(InputError::UnknownToken { token, vocab_size });
@@ -269,11 +397,8 @@ impl Block {
     fn take(
         config: &LlamaConfig,
         i: usize,
-        file: &mut Checkpoint<'_>,
+        file: &mut impl Source,
     ) -> Result<Self, CheckpointError> {
-        let norm = |file: &mut Checkpoint<'_>, name: &str, size: usize| {
-            file.take(&format!("model.layers.{i}.{name}.weight"), [size])
-        };
         let mut linear = |name: &str, target: Target, bias: bool| {
             let (inputs, outputs) = target.sizes(config);
             let name = format!("model.layers.{i}.{name}.{}", target.name());
@@ -291,24 +416,32 @@ impl Block {
         let gate_proj = linear("mlp", Target::GateProj, config.mlp_bias)?;
         let up_proj = linear("mlp", Target::UpProj, config.mlp_bias)?;
         let down_proj = linear("mlp", Target::DownProj, config.mlp_bias)?;
+        let mut norm =
+            |name: &str, size: usize| file.take(&format!("model.layers.{i}.{name}.weight"), [size]);
         let mut head_norm = |name: &str| match config.qk_norm {
-            true => norm(file, name, config.head_dim).map(Some),
+            true => norm(name, config.head_dim).map(Some),
             false => Ok(None),
         };
         let (q_norm, k_norm) = (head_norm("self_attn.q_norm")?, head_norm("self_attn.k_norm")?);
         Ok(Self {
-            input_layernorm: norm(file, "input_layernorm", config.hidden_size)?,
+            input_layernorm: norm("input_layernorm", config.hidden_size)?,
             q_proj,
             k_proj,
             v_proj,
             o_proj,
             q_norm,
             k_norm,
-            post_attention_layernorm: norm(file, "post_attention_layernorm", config.hidden_size)?,
+            post_attention_layernorm: norm("post_attention_layernorm", config.hidden_size)?,
             gate_proj,
             up_proj,
             down_proj,
         })
+    }
+
+    /// The linear layers, in the order of [`Target::BLOCK`].
+    fn linears(&self) -> [&Linear; 7] {
+        let Self { q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, .. } = self;
+        [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj]
     }
 
     fn on_graph(&self) -> Self {
@@ -333,9 +466,12 @@ impl Block {
         pass: &Pass<'_>,
         i: usize,
         x: Tensor<2>,
-        cache: Option<&mut KvCache>,
+        mut cache: Option<&mut KvCache>,
     ) -> Tensor<2> {
-        let eps = pass.config.rms_norm_eps;
+        if let Some(out) = self.fused(pass, i, &x, cache.as_deref_mut()) {
+            return out;
+        }
+        let eps = pass.model.config.rms_norm_eps;
         let h = rms_norm(x.clone(), &self.input_layernorm, eps);
         let x = x + self.attention(pass, i, h, cache);
 
@@ -347,6 +483,40 @@ impl Block {
         x + linear(&self.down_proj, Target::DownProj, gate * up)
     }
 
+    /// The block as one operation; `None` where that is not possible.
+    fn fused(
+        &self,
+        pass: &Pass<'_>,
+        i: usize,
+        x: &Tensor<2>,
+        cache: Option<&mut KvCache>,
+    ) -> Option<Tensor<2>> {
+        if !pass.model.fused {
+            return None;
+        }
+        let row = |t: &Tensor<1>| t.clone().unsqueeze::<2>();
+        let linears = self.linears();
+        let pairs = Target::BLOCK.map(|target| {
+            pass.lora.and_then(|lora| lora.pairs.get(&Module { layer: Some(i), target }))
+        });
+        let parameters = DecoderParameters {
+            norms: [
+                Some(row(&self.input_layernorm)),
+                self.q_norm.as_ref().map(row),
+                self.k_norm.as_ref().map(row),
+                Some(row(&self.post_attention_layernorm)),
+            ],
+            weights: linears.map(|linear| Some(linear.weight.clone())),
+            biases: linears.map(|linear| linear.bias.as_ref().map(row)),
+            lora_a: pairs.map(|pair| pair.map(|pair| pair.a.clone())),
+            lora_b: pairs.map(|pair| pair.map(|pair| pair.b.clone())),
+        };
+        let GroupedHeads { n_kv_heads, head_dim, .. } = pass.shape.heads;
+        let sizes = [pass.batch.n_rows, n_kv_heads, pass.batch.length, head_dim];
+        let held = cache.map(|cache| cache.reserve(i, sizes, &x.device(), x.dtype()));
+        fused_decoder(&pass.shape, &pass.layout, parameters, x, held)
+    }
+
     fn attention(
         &self,
         pass: &Pass<'_>,
@@ -355,28 +525,30 @@ impl Block {
         cache: Option<&mut KvCache>,
     ) -> Tensor<2> {
         let [n, _] = h.dims();
-        let length = n / pass.n_rows;
-        let LlamaConfig { num_attention_heads, num_key_value_heads, head_dim, .. } = *pass.config;
+        let (n_rows, length) = (pass.batch.n_rows, pass.batch.length);
+        let config = &pass.model.config;
+        let LlamaConfig { num_attention_heads, num_key_value_heads, head_dim, .. } = *config;
+        let (rotation, visibility) = pass.tensors();
         // [n_rows, n_heads, length, head_dim]
         let heads = |l: &Linear, target: Target, norm: &Option<Tensor<1>>, n_heads: usize| {
             let x = linear(h.clone(), l, pass.lora, Some(i), target);
             let x = match norm {
                 Some(norm) => {
-                    rms_norm(x.reshape([n * n_heads, head_dim]), norm, pass.config.rms_norm_eps)
+                    rms_norm(x.reshape([n * n_heads, head_dim]), norm, config.rms_norm_eps)
                 }
                 None => x,
             };
-            x.reshape([pass.n_rows, length, n_heads, head_dim]).swap_dims(1, 2)
+            x.reshape([n_rows, length, n_heads, head_dim]).swap_dims(1, 2)
         };
         let q = heads(&self.q_proj, Target::QProj, &self.q_norm, num_attention_heads);
         let k = heads(&self.k_proj, Target::KProj, &self.k_norm, num_key_value_heads);
         let v = heads(&self.v_proj, Target::VProj, &None, num_key_value_heads);
-        let (q, k) = (pass.rotation.turn(q), pass.rotation.turn(k));
+        let (q, k) = (rotation.turn(q), rotation.turn(k));
         let [k, v] = match cache {
             Some(cache) => cache.extend(i, [k, v]),
             None => [k, v],
         };
-        let read = attend(q, k, v, &pass.visibility).swap_dims(1, 2);
+        let read = attend(q, k, v, visibility).swap_dims(1, 2);
         let read = read.reshape([n, num_attention_heads * head_dim]);
         linear(read, &self.o_proj, pass.lora, Some(i), Target::OProj)
     }

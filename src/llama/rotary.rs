@@ -4,6 +4,7 @@
 use std::f64::consts::TAU;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use rayon::prelude::*;
 
 use super::config::{LlamaConfig, RopeScaling};
 
@@ -33,7 +34,15 @@ fn scaled(frequency: f64, scaling: &RopeScaling) -> f64 {
     }
 }
 
-/// Cosines and sines for the tokens of a batch; all layers share them.
+/// Cosines and sines of the angles of tokens at `positions`, each `[positions.len(), frequencies.len()]`.
+pub(super) fn angles(positions: &[u32], frequencies: &[f32]) -> [Vec<f32>; 2] {
+    [f32::cos as fn(f32) -> f32, f32::sin].map(|f| {
+        let of = |&p: &u32| frequencies.iter().map(move |w| f(p as f32 * w));
+        positions.par_iter().with_min_len(64).flat_map_iter(of).collect()
+    })
+}
+
+/// [`angles`] for the tokens of a batch, as tensors; all layers share them.
 pub(super) struct Rotation {
     /// `[n_rows, 1, length, head_dim / 2]`.
     cos: Tensor<4>,
@@ -50,13 +59,9 @@ impl Rotation {
         device: &Device,
     ) -> Self {
         let shape = [n_rows, 1, positions.len() / n_rows, frequencies.len()];
-        let part = |f: fn(f32) -> f32| {
-            let angles =
-                positions.iter().flat_map(|&p| frequencies.iter().map(move |w| p as f32 * w));
-            let values: Vec<f32> = angles.map(f).collect();
-            Tensor::from_data(TensorData::new(values, shape), (device, dtype))
-        };
-        Self { cos: part(f32::cos), sin: part(f32::sin) }
+        let [cos, sin] = angles(positions, frequencies)
+            .map(|values| Tensor::from_data(TensorData::new(values, shape), (device, dtype)));
+        Self { cos, sin }
     }
 
     /// Turns the heads of each token by its position.

@@ -6,18 +6,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::arc::TaskError;
 use crate::kernel::Precision;
+use crate::llama::{ConfigError as LlamaConfigError, InputError};
 use crate::model::{CheckpointError, GridModelConfig};
+use crate::text::TextFormat;
 
-/// Everything that decides what a training run computes, apart from its data and its length.
+/// Everything that decides what a training run computes, apart from its data and its length; `M` are the sizes of the
+/// network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PretrainConfig {
+pub struct PretrainConfig<M = GridModelConfig> {
     /// Root of all random streams.
     pub seed: u64,
     /// How the CPU multiplies; the weights themselves stay in f32.
     pub precision: Precision,
     /// Sizes of the network.
-    pub model: GridModelConfig,
+    pub model: M,
     /// What is trained on.
     pub data: DataConfig,
     /// How episodes are made.
@@ -75,7 +78,8 @@ pub struct EpisodeConfig {
     pub new_rule: f64,
     /// Chance that a recoloring keeps 0.
     pub keep_zero: f64,
-    /// Canvas cells in a step, context and queries together; episodes are added until it is reached.
+    /// Canvas cells in a step, context and queries together, or a language model's tokens; episodes are added until
+    /// it is reached.
     pub cells_per_step: usize,
 }
 
@@ -173,6 +177,26 @@ pub enum PretrainError {
         /// The limit in force.
         max_cells: usize,
     },
+    /// A text format that is not built in.
+    #[error(
+        "there is no text format `{name}`; take one of {names}",
+        names = TextFormat::names().collect::<Vec<_>>().join(", ")
+    )]
+    UnknownFormat {
+        /// Its name.
+        name: String,
+    },
+    /// Settings that only the grid model has a meaning for.
+    #[error(
+        "a language model reads its tasks in the context; set episode.e2e_share and episode.untold to 0"
+    )]
+    NotForText,
+    /// Sizes that no network of the Llama family has.
+    #[error(transparent)]
+    Llama(#[from] LlamaConfigError),
+    /// Tokens that the language model does not take.
+    #[error(transparent)]
+    Input(#[from] InputError),
     /// Weights ran away.
     #[error("the loss became {0} at step {1}; lower the learning rates")]
     Diverged(f32, usize),

@@ -7,7 +7,7 @@ use rand::seq::{IteratorRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use super::{PretrainConfig, PretrainError};
+use super::{DataConfig, EpisodeConfig, PretrainConfig, PretrainError};
 use crate::arc::{ColorPermutation, Dihedral, Example, Task};
 use crate::contamination::TrainingPairs;
 use crate::dataset::{Episode, Format, Frame, Query};
@@ -37,10 +37,10 @@ pub struct Corpus {
 
 impl Corpus {
     /// Joins tasks with generated pairs of the same ids and sets some aside, as the settings say.
-    pub fn new(
+    pub fn new<M>(
         tasks: Vec<Task>,
         generated: Vec<(String, Vec<Example>)>,
-        config: &PretrainConfig,
+        config: &PretrainConfig<M>,
     ) -> Self {
         let mut sources: BTreeMap<String, Source> = BTreeMap::new();
         for task in tasks {
@@ -65,23 +65,20 @@ impl Corpus {
             let held_out = every > 0 && i % every == every - 1;
             if held_out { &mut corpus.held_out } else { &mut corpus.train }.push(source);
         }
-        corpus.train.extend(
-            (0..config.data.synth_tasks)
-                .into_par_iter()
-                .map(|i| fixed_rule(config, i))
-                .collect::<Vec<_>>(),
-        );
+        let settings = Settings::of(config);
+        let fixed = (0..config.data.synth_tasks).into_par_iter().map(|i| fixed_rule(settings, i));
+        corpus.train.extend(fixed.collect::<Vec<_>>());
         corpus
     }
 }
 
 /// Pairs of the generators' rule number `i`, drawn for the whole run.
-fn fixed_rule(config: &PretrainConfig, i: usize) -> Source {
+fn fixed_rule(Settings { seed, data, episode }: Settings<'_>, i: usize) -> Source {
     let stream = synth::StreamConfig {
-        seed: config.seed,
-        max_side: config.episode.synth_max_side,
-        max_difficulty: config.episode.synth_difficulty[1],
-        n_examples: (config.data.synth_pairs, config.data.synth_pairs),
+        seed,
+        max_side: episode.synth_max_side,
+        max_difficulty: episode.synth_difficulty[1],
+        n_examples: (data.synth_pairs, data.synth_pairs),
         ..synth::StreamConfig::default()
     };
     let sampled = synth::sample_at(stream, i as u64);
@@ -89,6 +86,11 @@ fn fixed_rule(config: &PretrainConfig, i: usize) -> Source {
 }
 
 impl Corpus {
+    /// Ids of the tasks that are trained on.
+    pub(super) fn task_ids(&self) -> Vec<String> {
+        self.train.iter().map(|s| s.id.clone()).collect()
+    }
+
     /// The manifest of everything that may be drawn for training, generators apart: their tasks are endless.
     pub fn training_pairs(&self) -> TrainingPairs {
         let pairs: Vec<&Example> =
@@ -129,10 +131,24 @@ struct Limits {
     difficulty: u8,
 }
 
+/// The part of the settings that decides what is drawn.
+#[derive(Debug, Clone, Copy)]
+struct Settings<'a> {
+    seed: u64,
+    data: &'a DataConfig,
+    episode: &'a EpisodeConfig,
+}
+
+impl<'a> Settings<'a> {
+    fn of<M>(config: &'a PretrainConfig<M>) -> Self {
+        Self { seed: config.seed, data: &config.data, episode: &config.episode }
+    }
+}
+
 /// Draws episodes; each is a function of the seed and of its place in the run.
 #[derive(Debug)]
 pub struct Sampler<'a> {
-    config: &'a PretrainConfig,
+    config: Settings<'a>,
     corpus: &'a Corpus,
     /// Tasks with enough pairs within the last size limit: position in `corpus.train`, and the smallest limit
     /// that lets in enough of them.
@@ -144,7 +160,11 @@ impl<'a> Sampler<'a> {
     ///
     /// # Errors
     /// [`PretrainError::NoData`] if no task has enough pairs within the size limit and the generators are off.
-    pub fn new(corpus: &'a Corpus, config: &'a PretrainConfig) -> Result<Self, PretrainError> {
+    pub fn new<M>(
+        corpus: &'a Corpus,
+        config: &'a PretrainConfig<M>,
+    ) -> Result<Self, PretrainError> {
+        let config = Settings::of(config);
         let usable: Vec<(usize, usize)> = (0..corpus.train.len())
             .filter_map(|i| Some((i, least_limit(&corpus.train[i], config.episode.pairs[0])?)))
             .filter(|&(_, limit)| limit <= config.episode.max_cells)
@@ -157,18 +177,12 @@ impl<'a> Sampler<'a> {
 
     /// The batch of a step, when `share` of the run is done.
     pub fn batch(&self, step: usize, share: f64) -> Encoded {
-        let most = Limits {
-            cells: self.config.episode.max_cells_at(share),
-            difficulty: self.config.episode.max_difficulty_at(share),
-        };
         let mut encoded = Encoded::default();
         let mut index = 0;
         while encoded.batch.n_cells() < self.config.episode.cells_per_step {
-            let stage = format!("step-{step}");
             let first = encoded.spans.len();
-            self.draw(most, &mut stream(self.config.seed, "pretrain", &stage, index))
-                .encode(&mut encoded);
-            self.show_part(&mut encoded, first, &stage, index);
+            self.drawn(step, share, index).encode(&mut encoded);
+            self.show_part(&mut encoded, first, step, index);
             index += 1;
         }
         encoded
@@ -176,16 +190,27 @@ impl<'a> Sampler<'a> {
 
     /// Shows a part of the outputs of the episode whose queries begin at `first`, if the dice say so. They have a stream
     /// of their own, so that what is drawn does not depend on it.
-    fn show_part(&self, encoded: &mut Encoded, first: usize, stage: &str, index: u64) {
-        let mut rng = stream(self.config.seed, "pretrain-partial", stage, index);
+    fn show_part(&self, encoded: &mut Encoded, first: usize, step: usize, index: u64) {
+        let stage = format!("step-{step}");
+        let mut rng = stream(self.config.seed, "pretrain-partial", &stage, index);
         if rng.random::<f64>() < self.config.episode.partial_outputs {
             let share = rng.random::<f64>();
             encoded.show_cells(first, || rng.random::<f64>() < share);
         }
     }
 
+    /// An episode of a step, when `share` of the run is done.
+    pub(super) fn drawn(&self, step: usize, share: f64, index: u64) -> Drawn {
+        let most = Limits {
+            cells: self.config.episode.max_cells_at(share),
+            difficulty: self.config.episode.max_difficulty_at(share),
+        };
+        let stage = format!("step-{step}");
+        self.draw(most, &mut stream(self.config.seed, "pretrain", &stage, index))
+    }
+
     fn draw(&self, most: Limits, rng: &mut ChaCha8Rng) -> Drawn {
-        let (data, episode) = (&self.config.data, &self.config.episode);
+        let (data, episode) = (self.config.data, self.config.episode);
         let synth = rng.random::<f64>() * (data.synth + data.collected) < data.synth;
         // The limit of the run's beginning may let in no collected task yet; then the smallest are taken.
         let limit = self.usable.iter().map(|u| u.1).min().unwrap_or(0).max(most.cells);
@@ -214,27 +239,32 @@ impl<'a> Sampler<'a> {
         }
     }
 
-    /// The same in-context episodes of the held-out tasks at every call, as batches.
-    pub fn held_out(&self) -> Vec<Encoded> {
+    /// The same in-context episodes of the held-out tasks at every call.
+    pub(super) fn held_out_episodes(&self) -> Vec<Drawn> {
         let max_cells = self.config.episode.max_cells;
         let usable = |s: &Source| {
             least_limit(s, self.config.episode.pairs[0]).is_some_and(|l| l <= max_cells)
         };
         let sources = self.corpus.held_out.iter().filter(|s| usable(s));
+        let episode = |source: &Source, index: u64| {
+            let mut rng = stream(self.config.seed, &source.id, "held-out", index);
+            let pairs = draw_pairs(source, max_cells, self.config, &mut rng);
+            Drawn { told: true, ..icl_episode(pairs, self.config, &mut rng) }
+        };
+        sources.flat_map(|source| (0..4).map(move |index| episode(source, index))).collect()
+    }
+
+    /// The episodes of the held-out tasks, as batches.
+    pub fn held_out(&self) -> Vec<Encoded> {
         let mut batches = vec![Encoded::default()];
-        for source in sources {
-            for index in 0..4 {
-                let mut rng = stream(self.config.seed, &source.id, "held-out", index);
-                let pairs = draw_pairs(source, max_cells, self.config, &mut rng);
-                let drawn = Drawn { told: true, ..icl_episode(pairs, self.config, &mut rng) };
-                if batches
-                    .last()
-                    .is_some_and(|b| b.batch.n_cells() >= self.config.episode.cells_per_step)
-                {
-                    batches.push(Encoded::default());
-                }
-                drawn.encode(batches.last_mut().expect("there is one"));
+        for drawn in self.held_out_episodes() {
+            if batches
+                .last()
+                .is_some_and(|b| b.batch.n_cells() >= self.config.episode.cells_per_step)
+            {
+                batches.push(Encoded::default());
             }
+            drawn.encode(batches.last_mut().expect("there is one"));
         }
         batches
     }
@@ -257,10 +287,10 @@ fn least_limit(source: &Source, n: usize) -> Option<usize> {
 fn draw_pairs(
     source: &Source,
     max_cells: usize,
-    config: &PretrainConfig,
+    config: Settings<'_>,
     rng: &mut ChaCha8Rng,
 ) -> Vec<Example> {
-    let episode = &config.episode;
+    let episode = config.episode;
     let n = rng.random_range(episode.pairs[0]..=episode.pairs[1]);
     let small = |p: &&Example| canvas_cells(p) <= max_cells;
     let n_own = (0..n).filter(|_| rng.random::<f64>() < config.data.own_pairs).count();
@@ -274,7 +304,7 @@ fn draw_pairs(
     pairs.into_iter().cloned().collect()
 }
 
-fn draw_frame(config: &PretrainConfig, rng: &mut ChaCha8Rng) -> Frame {
+fn draw_frame(config: Settings<'_>, rng: &mut ChaCha8Rng) -> Frame {
     let dihedral = Dihedral::ALL[rng.random_range(0..8)];
     let colors = if rng.random::<f64>() < config.episode.keep_zero {
         ColorPermutation::random_keeping_zero(rng)
@@ -292,7 +322,7 @@ fn show(pairs: &[Example], input: Frame, output: Frame) -> Vec<Example> {
         .collect()
 }
 
-fn icl_episode(pairs: Vec<Example>, config: &PretrainConfig, rng: &mut ChaCha8Rng) -> Drawn {
+fn icl_episode(pairs: Vec<Example>, config: Settings<'_>, rng: &mut ChaCha8Rng) -> Drawn {
     let frame = draw_frame(config, rng);
     // Another symmetry and recoloring of the outputs alone makes another rule of the same kind.
     let output = if rng.random::<f64>() < config.episode.new_rule {
@@ -317,7 +347,7 @@ fn icl_episode(pairs: Vec<Example>, config: &PretrainConfig, rng: &mut ChaCha8Rn
 fn e2e_episode(
     pairs: Vec<Example>,
     task: usize,
-    config: &PretrainConfig,
+    config: Settings<'_>,
     rng: &mut ChaCha8Rng,
 ) -> Drawn {
     let frame = draw_frame(config, rng);

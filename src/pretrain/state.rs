@@ -4,18 +4,20 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{PretrainConfig, PretrainError};
 use crate::engine::HostTensor;
+use crate::model::GridModelConfig;
 
 const META_KEY: &str = "arc_ttt.pretrain";
 
 /// The part of the state that is not tensors.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TrainState {
+pub struct TrainState<M = GridModelConfig> {
     /// The settings; a state is only resumed under the same.
-    pub config: PretrainConfig,
+    pub config: PretrainConfig<M>,
     /// Ids of the tasks trained on, in the order of the table of task tokens.
     pub tasks: Vec<String>,
     /// Steps done.
@@ -24,7 +26,7 @@ pub struct TrainState {
     pub seconds: f64,
 }
 
-impl TrainState {
+impl<M: Serialize + DeserializeOwned> TrainState<M> {
     /// Writes the state and its tensors, replacing an older file only when the new one is whole.
     ///
     /// # Errors

@@ -5,29 +5,21 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
-use rayon::prelude::*;
 
+use super::moving::Moving;
 use super::state::TrainState;
 use super::{Corpus, PretrainConfig, PretrainError, Sampler, Until};
 use crate::contamination::TrainingPairs;
 use crate::dataset::Format;
 use crate::engine::{Encoded, HostTensor};
 use crate::model::{
-    AdamW, CheckpointError, Conditioning, GridModel, Moments, Muon, Weights, clip_factor,
-    cross_entropy, is_matrix, log_probabilities, normal, to_device, to_host,
+    CheckpointError, Conditioning, GridModel, GridModelConfig, Weights, cross_entropy, is_matrix,
+    log_probabilities, normal, to_device, to_host,
 };
 use crate::rng::stream;
 
 /// Name of the table of task tokens among the trained tensors; it is not part of the model.
 const TABLE: &str = "task_table";
-
-/// One trained tensor.
-struct Trained {
-    name: String,
-    value: Tensor<2>,
-    average: Tensor<2>,
-    moments: Moments,
-}
 
 /// What a step did.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,7 +32,8 @@ pub struct Progress {
     pub share: f64,
     /// Canvas cells in the step.
     pub n_cells: usize,
-    /// Mean loss, queries solved exactly, and queries, of the in-context and of the end-to-end format.
+    /// Mean loss, queries solved exactly, and queries, of the in-context and of the end-to-end format. A language model
+    /// counts its losses only.
     pub formats: [FormatProgress; 2],
 }
 
@@ -70,11 +63,9 @@ pub struct Trainer<'a> {
     sampler: Sampler<'a>,
     corpus: &'a Corpus,
     model: GridModel,
-    trained: Vec<Trained>,
+    moving: Moving,
     device: Device,
     training_pairs: TrainingPairs,
-    step: usize,
-    seconds: f64,
 }
 
 impl<'a> Trainer<'a> {
@@ -100,23 +91,11 @@ impl<'a> Trainer<'a> {
             tensors.push((name.to_owned(), tensor.clone()));
             tensor
         });
-        let trained = tensors
-            .into_iter()
-            .map(|(name, value)| {
-                // Muon moves the trunk's matrices, AdamW everything else.
-                let moments = if is_matrix(&name) {
-                    muon(config).init(&value)
-                } else {
-                    adamw(config).init(&value)
-                };
-                Trained { name, average: value.clone(), value, moments }
-            })
-            .collect();
+        let matrix = |name: &str, _| is_matrix(name).then_some(1.0);
+        let moving = Moving::new(tensors, &config.optimizer, matrix);
         let device = device.clone();
         let training_pairs = corpus.training_pairs();
-        let (step, seconds) = (0, 0.0);
-        let mut trainer =
-            Self { config, sampler, corpus, model, trained, device, training_pairs, step, seconds };
+        let mut trainer = Self { config, sampler, corpus, model, moving, device, training_pairs };
         if let Some(earlier) = initial.and_then(|weights| weights.training_pairs.as_ref()) {
             trainer.remember(earlier);
         }
@@ -128,29 +107,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// [`PretrainError`] if the state is damaged or of another run.
     pub fn resume(&mut self, path: &Path) -> Result<(), PretrainError> {
-        let (state, tensors) = TrainState::load(path)?;
-        let other = |what: &str| PretrainError::OtherRun { path: path.into(), what: what.into() };
-        if state.config != *self.config {
-            return Err(other("another recipe"));
-        }
-        if state.tasks != self.task_ids() {
-            return Err(other("other training tasks"));
-        }
-        let find = |name: String| {
-            tensors.get(&name).cloned().ok_or_else(|| other(&format!("no tensor `{name}`")))
-        };
-        for t in &mut self.trained {
-            t.value = to_device(&find(format!("value.{}", t.name))?, &self.device);
-            t.average = to_device(&find(format!("average.{}", t.name))?, &self.device);
-            let n = t.moments.to_host().len();
-            let moments: Result<Vec<HostTensor>, _> =
-                (0..n).map(|i| find(format!("moment{i}.{}", t.name))).collect();
-            t.moments =
-                t.moments.with_host(&moments?).ok_or_else(|| other("other tensor shapes"))?;
-        }
-        self.step = state.step;
-        self.seconds = state.seconds;
-        Ok(())
+        self.moving.resume(path, self.config, &self.corpus.task_ids(), &self.device)
     }
 
     /// Takes the averaged task tokens of an earlier run over for the tasks that both train on, and tells how many.
@@ -159,7 +116,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// [`PretrainError`] if the earlier run's state is damaged or its tokens have other sizes.
     pub fn adopt_task_tokens(&mut self, state: &Path) -> Result<usize, PretrainError> {
-        let (earlier, mut tensors) = TrainState::load(state)?;
+        let (earlier, mut tensors) = TrainState::<GridModelConfig>::load(state)?;
         let (m, d) = (self.config.model.n_task_tokens, self.config.model.d_model);
         let missing = || CheckpointError::Missing { name: format!("average.{TABLE}") };
         let theirs = tensors.remove(&format!("average.{TABLE}")).ok_or_else(missing)?;
@@ -169,7 +126,7 @@ impl<'a> Trainer<'a> {
         }
         let rows: BTreeMap<&str, &[f32]> =
             earlier.tasks.iter().map(String::as_str).zip(theirs.values.chunks(m * d)).collect();
-        let table = &mut self.trained[0];
+        let table = &mut self.moving.trained[0];
         let mut ours = to_host(&table.value);
         let mut n_adopted = 0;
         for (source, own) in self.corpus.train.iter().zip(ours.values.chunks_mut(m * d)) {
@@ -193,51 +150,29 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// [`PretrainError::Io`] if the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), PretrainError> {
-        let mut tensors = BTreeMap::new();
-        for t in &self.trained {
-            tensors.insert(format!("value.{}", t.name), to_host(&t.value));
-            tensors.insert(format!("average.{}", t.name), to_host(&t.average));
-            for (i, m) in t.moments.to_host().into_iter().enumerate() {
-                tensors.insert(format!("moment{i}.{}", t.name), m);
-            }
-        }
-        let state = TrainState {
-            config: self.config.clone(),
-            tasks: self.task_ids(),
-            step: self.step,
-            seconds: self.seconds,
-        };
-        state.save(&tensors, path)
-    }
-
-    fn task_ids(&self) -> Vec<String> {
-        self.corpus.train.iter().map(|s| s.id.clone()).collect()
+        self.moving.save(path, self.config, &self.corpus.task_ids())
     }
 
     /// Steps done.
     pub fn steps(&self) -> usize {
-        self.step
+        self.moving.step
     }
 
     /// Seconds of training so far.
     pub fn seconds(&self) -> f64 {
-        self.seconds
+        self.moving.seconds
     }
 
     /// Share of the run that is done; 1 at its end.
     pub fn share(&self, until: Until) -> f64 {
-        match until {
-            Until::Steps(n) => self.step as f64 / n.max(1) as f64,
-            Until::Seconds(s) => self.seconds / s,
-        }
+        self.moving.share(until)
     }
 
     /// The averaged weights, with the mean of the task table as the start of a new task's tokens.
     pub fn averaged(&self) -> GridModel {
         let value = |name: &str| {
-            let t =
-                self.trained.iter().find(|t| t.name == name).expect("every parameter is trained");
-            t.average.clone()
+            let found = self.moving.trained.iter().find(|t| t.name == name);
+            found.expect("every parameter is trained").average.clone()
         };
         let mut model = self.model.map(&mut |name, _| value(name));
         if self.config.episode.e2e_share > 0.0 && self.config.data.collected > 0.0 {
@@ -277,8 +212,9 @@ impl<'a> Trainer<'a> {
     /// [`PretrainError::Diverged`] if the loss is no longer finite.
     pub fn train_step(&mut self, until: Until) -> Result<Progress, PretrainError> {
         let started = Instant::now();
-        let encoded = self.sampler.batch(self.step, self.share(until));
+        let encoded = self.sampler.batch(self.moving.step, self.share(until));
         let values: Vec<Tensor<2>> = self
+            .moving
             .trained
             .iter()
             .map(|t| Tensor::from_inner(t.value.clone()).require_grad())
@@ -292,65 +228,21 @@ impl<'a> Trainer<'a> {
         let loss = cross_entropy(logits, &encoded.targets, &weights);
         let value: f32 = loss.clone().inner().into_scalar();
         if !value.is_finite() {
-            return Err(PretrainError::Diverged(value, self.step));
+            return Err(PretrainError::Diverged(value, self.moving.step));
         }
         let mut grads = loss.backward();
         let gradients: Vec<Option<Tensor<2>>> =
             values.iter().map(|v| v.grad_remove(&mut grads)).collect();
-        self.update(gradients, self.rate(until));
-        self.step += 1;
-        self.seconds += started.elapsed().as_secs_f64();
+        self.moving.update(gradients, &self.config.optimizer, until);
+        self.moving.seconds += started.elapsed().as_secs_f64();
         Ok(Progress {
-            step: self.step,
-            seconds: self.seconds,
+            step: self.moving.step,
+            seconds: self.moving.seconds,
             share: self.share(until),
             n_cells: encoded.batch.n_cells(),
             formats: by_format(&encoded, &log_probs),
         })
     }
-
-    /// The learning rates' factor at this step.
-    fn rate(&self, until: Until) -> f64 {
-        let o = &self.config.optimizer;
-        let warmup = ((self.step + 1) as f64 / o.warmup_steps.max(1) as f64).min(1.0);
-        let falling = (self.share(until) - o.decay_from) / (1.0 - o.decay_from).max(1e-9);
-        warmup * (1.0 - falling.clamp(0.0, 1.0) * (1.0 - o.final_learning_rate))
-    }
-
-    fn update(&mut self, gradients: Vec<Option<Tensor<2>>>, rate: f64) {
-        let o = &self.config.optimizer;
-        let others: Vec<Tensor<2>> = self
-            .trained
-            .iter()
-            .zip(&gradients)
-            .filter(|(t, _)| !is_matrix(&t.name))
-            .filter_map(|(_, g)| g.clone())
-            .collect();
-        let clip = clip_factor(&others, o.clip_norm);
-        // The tensors are small: one thread each, side by side.
-        self.trained.par_iter_mut().zip(gradients).for_each(|(t, gradient)| {
-            if let Some(g) = gradient {
-                if is_matrix(&t.name) {
-                    let rate = o.matrix_learning_rate * rate;
-                    t.value = muon(self.config).step(rate, t.value.clone(), g, &mut t.moments);
-                } else {
-                    let (rate, step) = (o.learning_rate * rate, self.step + 1);
-                    adamw(self.config).step(rate, step, &mut t.value, &g, clip, &mut t.moments);
-                }
-            }
-            // Early on the average follows closely, so that it is not held back by the random start.
-            let keep = o.ema.min((self.step + 1) as f64 / (self.step + 10) as f64);
-            t.average = t.average.clone() * keep + t.value.clone() * (1.0 - keep);
-        });
-    }
-}
-
-fn muon(config: &PretrainConfig) -> Muon {
-    Muon { momentum: config.optimizer.momentum, weight_decay: config.optimizer.weight_decay }
-}
-
-fn adamw(config: &PretrainConfig) -> AdamW {
-    AdamW { betas: config.optimizer.betas, weight_decay: 0.0 }
 }
 
 fn initial_table(
@@ -571,12 +463,12 @@ mod tests {
         fewer.remove(0);
         let corpus = Corpus::new(fewer, Vec::new(), &config);
         let mut second = Trainer::new(&config, &corpus, Some(&weights), &device).unwrap();
-        assert_eq!(second.task_ids(), ["shift-2", "shift-3"]);
-        let before = to_host(&second.trained[0].value).values;
+        assert_eq!(corpus.task_ids(), ["shift-2", "shift-3"]);
+        let before = to_host(&second.moving.trained[0].value).values;
         assert_eq!(second.adopt_task_tokens(&path).unwrap(), 1, "shift-3 was held out before");
-        let after = to_host(&second.trained[0].value).values;
+        let after = to_host(&second.moving.trained[0].value).values;
         let row = config.model.n_task_tokens * config.model.d_model;
-        let theirs = to_host(&first.trained[0].average).values;
+        let theirs = to_host(&first.moving.trained[0].average).values;
         assert_eq!(after[..row], theirs[row..2 * row], "shift-2 was the second row");
         assert_eq!(after[row..], before[row..]);
 

@@ -5,11 +5,12 @@ use serde::{Deserialize, Serialize};
 use crate::arc::N_COLORS;
 
 /// The built-in formats, each a file of `data/formats`.
-const BUILT_IN: [(&str, &str); 4] = [
+const BUILT_IN: [(&str, &str); 5] = [
     ("paper", include_str!("../../data/formats/paper.toml")),
     ("architects", include_str!("../../data/formats/architects.toml")),
     ("nvarc", include_str!("../../data/formats/nvarc.toml")),
     ("barc", include_str!("../../data/formats/barc.toml")),
+    ("compact", include_str!("../../data/formats/compact.toml")),
 ];
 
 /// How a task is written.

@@ -7,9 +7,11 @@
 mod format;
 mod grammar;
 mod parse;
+mod vocabulary;
 mod write;
 
 pub use format::{FormatError, GridText, PairText, TextFormat};
 pub use grammar::{Beginning, Grammar};
 pub use parse::TextError;
+pub use vocabulary::CharVocabulary;
 pub use write::{SpecialTokens, Written, target_tokens};

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use arc_ttt::adapter::LoraConfig;
 use arc_ttt::llama::{
-    Answer, Batch, GridTokens, Incomplete, InputError, KvCache, Llama, Lora, Module, Search,
-    SearchLimits, Sequence, TokenFilter, TrainError, Trainer, greedy, load_adapter, sample,
-    save_adapter, score, search,
+    Answer, Batch, GridTokens, Incomplete, InputError, KvCache, Llama, LlamaConfig, Lora, Module,
+    Search, SearchLimits, Sequence, Target, TokenFilter, TrainError, Trainer, Workload,
+    checkpoint_bytes, greedy, load_adapter, sample, save_adapter, score, search, training_pairs,
 };
 use arc_ttt::model::AdamW;
 use arc_ttt::rng::stream;
@@ -16,6 +16,8 @@ use burn::tensor::{Device, FloatDType, Tensor};
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde_json::{Value, json};
+
+use crate::common::Place;
 
 const MODELS: [&str; 5] = ["llama", "llama-tied", "mistral-nemo", "qwen2", "qwen3"];
 
@@ -236,7 +238,7 @@ fn gradients_and_ten_steps_of_adamw_are_those_of_peft_and_torch() {
             weight_decay: number(&adamw["weight_decay"]),
         };
         let trainer = Trainer::new(&golden.model, golden.adapter(), settings, 0.0);
-        let mut trainer = trainer.recomputing(recomputes);
+        let mut trainer = trainer.with_gradient_checkpointing(recomputes);
         let (_, gradients) = trainer.gradients(&batches[0]).unwrap();
         assert_eq!(gradients.len(), trainer.lora().pairs.len());
         for (module, gradient) in gradients {
@@ -689,4 +691,157 @@ fn samples_follow_the_probabilities_and_the_temperature() {
         }
     }
     assert_eq!(drawn(1.0), drawn(1.0));
+}
+
+#[test]
+fn what_pretrain_exports_loads_back() {
+    // `scripts/make_golden.py --check-checkpoint DIR` asks transformers for its opinion of what is written here.
+    let kept = std::env::var_os("ARC_TTT_WRITE_CHECKPOINT").map(PathBuf::from);
+    let place = Place::new(&[]);
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/recipes/pretrain-llama.toml");
+    let run = |out: &str, steps: &str, architecture: &str| {
+        let architecture = format!("model.architecture={architecture}");
+        let recipe = recipe.display().to_string();
+        let mut args = vec!["pretrain", "--recipe", &recipe, "--tasks", "demo", "--device", "cpu"];
+        args.extend(["--out", out, "--steps", steps, "--set", &architecture]);
+        for small in [
+            "model.hidden_size=32",
+            "model.intermediate_size=48",
+            "model.num_hidden_layers=2",
+            "episode.cells_per_step=1200",
+            "data.hold_out_every=18",
+        ] {
+            args.extend(["--set", small]);
+        }
+        place.arc(&args).assert().success();
+        place.path(out).join("checkpoint")
+    };
+    let folder = run("whole", "4", "LlamaForCausalLM");
+    let bytes = |folder: &Path| fs::read(folder.join("model.safetensors")).unwrap();
+    let qwen = run("qwen", "1", "Qwen3ForCausalLM");
+    for (folder, name) in [(&folder, "llama"), (&qwen, "qwen3")] {
+        let model = load(folder);
+        assert_eq!((model.config.vocab_size, model.config.hidden_size), (16, 32));
+        assert!(checkpoint_bytes(&model, None).len() < bytes(folder).len(), "with a manifest");
+        let known = training_pairs(folder).unwrap().unwrap();
+        let demo = arc_ttt::public::resolve("demo").unwrap().tasks;
+        let seen = demo.iter().filter(|task| known.know(task)).count();
+        assert_eq!((seen, demo.len()), (34, 36), "two tasks are held out");
+        let sequence = Sequence::prompt(&(0..40).map(|i| i * 7 % 16).collect::<Vec<_>>());
+        let logits = alone(&model, &sequence, None);
+        assert!(logits.iter().all(|v| v.is_finite()) && logits[0] != logits[1]);
+        if let Some(kept) = &kept {
+            let to = kept.join(name);
+            fs::create_dir_all(&to).unwrap();
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+            }
+            let bytes = logits.iter().flat_map(|v| v.to_le_bytes()).collect();
+            let stored = Stored { dtype: Dtype::F32, shape: vec![40, 16], bytes };
+            let tensors = BTreeMap::from([("logits".to_owned(), stored)]);
+            write_tensors(&to.join("logits.safetensors"), &tensors);
+        }
+    }
+}
+
+/// Runs in a process of its own, which the test below starts: a process has one highest memory.
+#[test]
+fn measured_step() {
+    let Ok(kind) = std::env::var("ARC_TTT_MEASURE") else { return };
+    let (config, work) = measured(&kind);
+    let mut model = Llama::random(config, 0, &Device::flex());
+    model.fused = work.fused;
+    let lora = LoraConfig {
+        rank: work.rank,
+        alpha: 1.0,
+        rank_stabilized: false,
+        target_modules: work.adapted.iter().map(|t| t.name().to_owned()).collect(),
+    };
+    let lora = Lora::fresh(&lora, &model.config, 0, "measure", &Device::flex()).unwrap();
+    let sequence = Sequence {
+        tokens: (0..work.length).map(|i| (i * i % 16) as u32).collect(),
+        targets: (0..work.length).map(|i| i >= work.length - work.targets).collect(),
+    };
+    let batch = Batch::padded(&[sequence]).unwrap();
+    let adamw = AdamW { betas: [0.9, 0.999], weight_decay: 0.0 };
+    let mut trainer = Trainer::new(&model, lora, adamw, 0.0)
+        .with_gradient_checkpointing(work.gradient_checkpointing);
+    let before = arc_ttt::memory::peak_bytes().unwrap();
+    trainer.step(&batch, 1e-3).unwrap();
+    println!("MEASURED {}", arc_ttt::memory::peak_bytes().unwrap() - before);
+}
+
+fn measured(kind: &str) -> (LlamaConfig, Workload) {
+    let config = json!({
+        "architectures": ["LlamaForCausalLM"], "vocab_size": 16, "hidden_size": 128,
+        "intermediate_size": 352, "num_hidden_layers": 6, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5,
+        "rope_theta": 1e4, "hidden_act": "silu", "tie_word_embeddings": true,
+    });
+    let config = LlamaConfig::parse(&config.to_string(), Path::new("config.json")).unwrap();
+    let fused = kind.starts_with("fused");
+    let length = if fused { 3000 } else { 700 };
+    let work = Workload {
+        rows: 1,
+        length,
+        targets: length / 3,
+        rank: 16,
+        adapted: Target::BLOCK.to_vec(),
+        weight_bytes: 4,
+        gradient_checkpointing: kind.ends_with("checkpoints"),
+        fused,
+    };
+    (config, work)
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn estimated_memory_is_near_the_measured() {
+    for kind in ["fused", "fused-checkpoints", "burn", "burn-checkpoints"] {
+        let (config, work) = measured(kind);
+        let budget = config.budget(&work);
+        let estimated = budget.activations + budget.gradients;
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "llama::measured_step", "--nocapture"])
+            .env("ARC_TTT_MEASURE", kind)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let (_, found) = text.split_once("MEASURED ").unwrap();
+        let found: u64 = found.lines().next().unwrap().trim().parse().unwrap();
+        let ratio = estimated as f64 / found as f64;
+        println!("{kind}: estimated {estimated}, measured {found}, {ratio:.2}");
+        assert!((0.67..1.5).contains(&ratio), "{kind}: {estimated} estimated, {found} measured");
+    }
+}
+
+#[test]
+fn the_doctor_tells_what_fits_from_a_config_alone() {
+    let place = Place::new(&[]);
+    // Llama 3.2 1B's and 3.1 8B's sizes.
+    let config = |hidden: usize, mlp: usize, layers: usize, tied: bool| {
+        json!({
+            "architectures": ["LlamaForCausalLM"], "vocab_size": 128256, "hidden_size": hidden,
+            "intermediate_size": mlp, "num_hidden_layers": layers, "num_attention_heads": 32,
+            "num_key_value_heads": 8, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5,
+            "rope_theta": 5e5, "hidden_act": "silu", "tie_word_embeddings": tied,
+        })
+    };
+    let run = |config: Value| {
+        place.write("config.json", &config.to_string());
+        let (found, _) = place.json(&["doctor", "--model", "config.json", "--lengths", "1024"]);
+        found
+    };
+    let small = run(config(2048, 8192, 16, true));
+    assert!(small["model"]["says"].as_str().unwrap().contains("1235814400 weights"), "{small}");
+    let large = run(config(4096, 14336, 32, false));
+    assert!(large["model"]["says"].as_str().unwrap().contains("8030261248 weights"), "{large}");
+    let fits = large["fits"].as_array().unwrap();
+    let bf16 = fits.iter().find(|f| f["dtype"] == "bf16" && f["gradient_checkpointing"] == true);
+    let bf16 = bf16.unwrap();
+    assert_eq!(bf16["bytes"]["weights"], 8_030_261_248u64 * 2);
+    assert_eq!((&bf16["fits_gb"]["16"], &bf16["fits_gb"]["80"]), (&json!(false), &json!(true)));
+    let plain = place.arc(&["doctor", "--model", "config.json"]).output().unwrap();
+    assert!(String::from_utf8(plain.stdout).unwrap().contains("TFLOP"));
 }

@@ -66,7 +66,7 @@ impl<'a> TaskFit<'a> {
         };
         let adamw = AdamW { betas: config.betas, weight_decay: config.weight_decay };
         let trainer = Trainer::new(model, lora, adamw, config.clip_norm)
-            .recomputing(engine.gradient_checkpointing);
+            .with_gradient_checkpointing(engine.gradient_checkpointing);
         let most = config.max_tokens.min(model.config.max_length);
         Ok(Self { engine, task, config, trainer, most, seen: 0, too_long: 0, shortened: 0 })
     }

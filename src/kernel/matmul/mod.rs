@@ -18,6 +18,7 @@ mod avx2;
 mod avx512;
 mod portable;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::buffer::{Buffer, as_floats};
@@ -122,6 +123,19 @@ impl Packed {
         for (j, panel) in packed.panels.bits_mut().chunks_exact_mut(len).enumerate() {
             pack_panel(b, packed.precision, j * PANEL, panel);
         }
+        packed
+    }
+
+    /// [`Packed::in_precision`] on all threads, for a right-hand side with many rows.
+    pub(crate) fn in_parallel(b: Mat<'_>, precision: Precision) -> Self {
+        let mut packed = Self::unfilled(b, precision);
+        let (len, precision) = (packed.panel_len(), packed.precision);
+        packed
+            .panels
+            .bits_mut()
+            .par_chunks_exact_mut(len)
+            .enumerate()
+            .for_each(|(j, panel)| pack_panel(b, precision, j * PANEL, panel));
         packed
     }
 

@@ -1,0 +1,376 @@
+//! Training of a language model of the Llama family, on the same episodes written as text.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Instant;
+
+use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::moving::Moving;
+use super::sample::Drawn;
+use super::{
+    Corpus, FormatProgress, HeldOut, PretrainConfig, PretrainError, Progress, Sampler, Until,
+};
+use crate::arc::write_atomically;
+use crate::contamination::TrainingPairs;
+use crate::llama::{Batch, Llama, LlamaConfig, Sequence, checkpoint_bytes};
+use crate::text::{CharVocabulary, TextFormat, target_tokens};
+
+/// Sizes of the network, under the names of `config.json`, and how tasks are written for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LanguageModelConfig {
+    /// A network of the family.
+    pub architecture: String,
+    /// Name of the text format; its characters are the vocabulary.
+    pub format: String,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width of the MLP.
+    pub intermediate_size: usize,
+    /// Transformer blocks.
+    pub num_hidden_layers: usize,
+    /// Heads of queries.
+    pub num_attention_heads: usize,
+    /// Heads of keys and values.
+    pub num_key_value_heads: usize,
+    /// Tokens of the longest sequence.
+    pub max_position_embeddings: usize,
+    /// Base of the rotary frequencies.
+    pub rope_theta: f64,
+    /// Whether the embedding is also the head.
+    pub tie_word_embeddings: bool,
+}
+
+impl LanguageModelConfig {
+    fn vocabulary(&self) -> Result<(TextFormat, CharVocabulary), PretrainError> {
+        let format = TextFormat::built_in(&self.format)
+            .ok_or_else(|| PretrainError::UnknownFormat { name: self.format.clone() })?;
+        let vocabulary = CharVocabulary::of(&format);
+        Ok((format, vocabulary))
+    }
+
+    /// The checkpoint's `config.json`.
+    fn json(&self, vocab_size: usize) -> Value {
+        let model_type = self.architecture.trim_end_matches("ForCausalLM").to_lowercase();
+        json!({
+            "architectures": [self.architecture], "model_type": model_type,
+            "vocab_size": vocab_size, "hidden_size": self.hidden_size,
+            "intermediate_size": self.intermediate_size,
+            "num_hidden_layers": self.num_hidden_layers,
+            "num_attention_heads": self.num_attention_heads,
+            "num_key_value_heads": self.num_key_value_heads,
+            "head_dim": self.hidden_size / self.num_attention_heads.max(1),
+            "max_position_embeddings": self.max_position_embeddings,
+            "rope_theta": self.rope_theta,
+            "rms_norm_eps": 1e-5, "hidden_act": "silu", "attention_bias": false, "mlp_bias": false,
+            "sliding_window": null, "tie_word_embeddings": self.tie_word_embeddings,
+            "pad_token_id": CharVocabulary::PAD, "bos_token_id": CharVocabulary::BOS,
+            "eos_token_id": CharVocabulary::EOS, "torch_dtype": "float32",
+        })
+    }
+}
+
+/// A language model's training run in memory.
+pub struct LanguageTrainer<'a> {
+    config: &'a PretrainConfig<LanguageModelConfig>,
+    sampler: Sampler<'a>,
+    corpus: &'a Corpus,
+    format: TextFormat,
+    vocabulary: CharVocabulary,
+    model: LlamaConfig,
+    moving: Moving,
+    device: Device,
+    training_pairs: TrainingPairs,
+}
+
+impl<'a> LanguageTrainer<'a> {
+    /// A run at its beginning, with random weights.
+    ///
+    /// # Errors
+    /// [`PretrainError`] if there is nothing to train on or the sizes do not fit each other.
+    pub fn new(
+        config: &'a PretrainConfig<LanguageModelConfig>,
+        corpus: &'a Corpus,
+        device: &Device,
+    ) -> Result<Self, PretrainError> {
+        if config.episode.e2e_share > 0.0 || config.episode.untold > 0.0 {
+            return Err(PretrainError::NotForText);
+        }
+        let sampler = Sampler::new(corpus, config)?;
+        let (format, vocabulary) = config.model.vocabulary()?;
+        let text = config.model.json(vocabulary.len()).to_string();
+        let model = LlamaConfig::parse(&text, Path::new("the recipe's [model]"))?;
+        let random = Llama::random(model.clone(), config.seed, device);
+        let tensors = random.parameters().into_iter().map(|(name, _, value)| (name, value));
+        // Muon's factor for tall matrices counts on `[inputs, outputs]`; checkpoints have it the other way round.
+        let matrix = |name: &str, [outputs, inputs]: [usize; 2]| {
+            name.ends_with("_proj.weight").then(|| (outputs as f64 / inputs as f64).sqrt())
+        };
+        let moving = Moving::new(tensors.collect(), &config.optimizer, matrix);
+        let training_pairs = corpus.training_pairs();
+        let device = device.clone();
+        Ok(Self {
+            config,
+            sampler,
+            corpus,
+            format,
+            vocabulary,
+            model,
+            moving,
+            device,
+            training_pairs,
+        })
+    }
+
+    /// Continues from a saved state.
+    ///
+    /// # Errors
+    /// [`PretrainError`] if the state is damaged or of another run.
+    pub fn resume(&mut self, path: &Path) -> Result<(), PretrainError> {
+        self.moving.resume(path, self.config, &self.corpus.task_ids(), &self.device)
+    }
+
+    /// Saves everything that the next step depends on.
+    ///
+    /// # Errors
+    /// [`PretrainError::Io`] if the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), PretrainError> {
+        self.moving.save(path, self.config, &self.corpus.task_ids())
+    }
+
+    /// Steps done.
+    pub fn steps(&self) -> usize {
+        self.moving.step
+    }
+
+    /// Seconds of training so far.
+    pub fn seconds(&self) -> f64 {
+        self.moving.seconds
+    }
+
+    /// Share of the run that is done; 1 at its end.
+    pub fn share(&self, until: Until) -> f64 {
+        self.moving.share(until)
+    }
+
+    /// The averaged weights as a model.
+    pub fn averaged(&self) -> Llama {
+        self.model_of(|t| t.average.clone())
+    }
+
+    fn model_of(&self, value: impl Fn(&super::moving::Trained) -> Tensor<2>) -> Llama {
+        let find = |name: &str, _: &[usize]| {
+            let found = self.moving.trained.iter().find(|t| t.name == name);
+            value(found.expect("every parameter is trained"))
+        };
+        Llama::from_parameters(self.model.clone(), find)
+    }
+
+    /// Writes the averaged weights as a checkpoint for `transformers`: `config.json`, `model.safetensors` with the
+    /// manifest of the training pairs in its metadata, and the tokenizer's files.
+    ///
+    /// # Errors
+    /// [`PretrainError::Io`] if a file cannot be written.
+    pub fn export(&self, folder: &Path) -> Result<(), PretrainError> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| PretrainError::Io { path, source }
+        };
+        std::fs::create_dir_all(folder).map_err(io(folder))?;
+        let mut files = self.vocabulary.files(self.model.max_length);
+        files.push(("config.json", self.config.model.json(self.vocabulary.len())));
+        let generation = json!({
+            "bos_token_id": CharVocabulary::BOS, "eos_token_id": CharVocabulary::EOS,
+            "pad_token_id": CharVocabulary::PAD,
+        });
+        files.push(("generation_config.json", generation));
+        for (name, value) in files {
+            let path = folder.join(name);
+            let text = format!("{value:#}\n");
+            write_atomically(&path, text.as_bytes()).map_err(io(&path))?;
+        }
+        let path = folder.join("model.safetensors");
+        let bytes = checkpoint_bytes(&self.averaged(), Some(&self.training_pairs));
+        write_atomically(&path, &bytes).map_err(io(&path))
+    }
+
+    /// An episode as tokens, its last pair the query; `None` if it is longer than the context.
+    ///
+    /// Outputs are learnt from the second on: the first follows from nothing.
+    fn sequence(&self, drawn: &Drawn) -> Option<Sequence> {
+        let (query, demonstrations) = drawn.episode.pairs.split_last()?;
+        let special = self.vocabulary.special();
+        let written =
+            self.format.write(demonstrations, &query.input, Some(&query.output), &special);
+        let encoded = self.vocabulary.encode(&written.text).expect("the format's own characters");
+        let (tokens, offsets): (Vec<u32>, Vec<(usize, usize)>) = encoded.into_iter().unzip();
+        let targets = target_tokens(&offsets, &written.outputs[1..]);
+        (tokens.len() <= self.model.max_length).then_some(Sequence { tokens, targets })
+    }
+
+    /// The sequences of a step.
+    fn sequences(&self, share: f64) -> Vec<Sequence> {
+        let mut sequences = Vec::new();
+        let (mut n_tokens, mut index) = (0, 0);
+        while n_tokens < self.config.episode.cells_per_step {
+            let drawn = self.sampler.drawn(self.moving.step, share, index);
+            index += 1;
+            if let Some(sequence) = self.sequence(&drawn) {
+                n_tokens += sequence.tokens.len();
+                sequences.push(sequence);
+            }
+        }
+        sequences
+    }
+
+    /// Takes one step.
+    ///
+    /// # Errors
+    /// [`PretrainError::Diverged`] if the loss is no longer finite.
+    pub fn train_step(&mut self, until: Until) -> Result<Progress, PretrainError> {
+        let started = Instant::now();
+        let sequences = self.sequences(self.share(until));
+        let batch = one_row(&sequences);
+        let values: BTreeMap<&str, Tensor<2>> = self
+            .moving
+            .trained
+            .iter()
+            .map(|t| (t.name.as_str(), Tensor::from_inner(t.value.clone()).require_grad()))
+            .collect();
+        let model = Llama::from_parameters(self.model.clone(), |name, _| values[name].clone());
+        let loss = model.loss(&batch, None)?;
+        let value: f32 = loss.clone().inner().into_scalar();
+        if !value.is_finite() {
+            return Err(PretrainError::Diverged(value, self.moving.step));
+        }
+        let mut grads = loss.backward();
+        let gradients = self.moving.trained.iter();
+        let gradients =
+            gradients.map(|t| values[t.name.as_str()].grad_remove(&mut grads)).collect();
+        drop(values);
+        self.moving.update(gradients, &self.config.optimizer, until);
+        self.moving.seconds += started.elapsed().as_secs_f64();
+        let n = sequences.len();
+        let format = FormatProgress { loss: value * n as f32, exact: 0, queries: n };
+        Ok(Progress {
+            step: self.moving.step,
+            seconds: self.moving.seconds,
+            share: self.share(until),
+            n_cells: batch.shape()[1],
+            formats: [format, FormatProgress::default()],
+        })
+    }
+
+    /// Loss and exact answers of the averaged weights on the held-out tasks; `None` if none is held out. An answer is
+    /// exact if each of its tokens is the most probable one behind those before it.
+    ///
+    /// # Errors
+    /// Never for episodes that were encoded here.
+    pub fn evaluate(&self) -> Result<Option<HeldOut>, PretrainError> {
+        let model = self.averaged();
+        let (mut loss, mut exact, mut n) = (0.0, 0, 0);
+        for drawn in self.sampler.held_out_episodes() {
+            let Some(mut sequence) = self.sequence(&drawn) else { continue };
+            // Of the query's output alone.
+            let last = sequence.targets.iter().rposition(|t| !t).map_or(0, |at| at + 1);
+            sequence.targets[..last].fill(false);
+            let targets: Vec<i32> = sequence.tokens[last..].iter().map(|&t| t as i32).collect();
+            let logits = model.logits(&Batch::padded(std::slice::from_ref(&sequence))?, None)?;
+            let [_, length, vocab] = logits.dims();
+            let logits = logits.reshape([length, vocab]).slice([last - 1..length - 1, 0..vocab]);
+            let best = logits.clone().argmax(1).into_data();
+            let right = best.iter::<i64>().zip(&targets).all(|(a, b)| a == i64::from(*b));
+            let n_targets = targets.len();
+            let targets = TensorData::new(targets, [n_targets, 1]);
+            let targets = Tensor::<2, Int>::from_data(targets, &logits.device());
+            let log_probs = activation::log_softmax(logits, 1).gather(1, targets);
+            loss -= f64::from(log_probs.sum().into_scalar::<f32>()) / n_targets as f64;
+            exact += usize::from(right);
+            n += 1;
+        }
+        Ok((n > 0).then(|| HeldOut { loss: loss / n as f64, exact: exact as f64 / n as f64 }))
+    }
+}
+
+/// All sequences packed into one row: nothing is padding.
+fn one_row(sequences: &[Sequence]) -> Batch {
+    let length = sequences.iter().map(|s| s.tokens.len()).sum();
+    Batch::packed(sequences, length).expect("sequences with tokens, and room for all")
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests {
+    use super::*;
+    use crate::public::demo;
+
+    fn config() -> PretrainConfig<LanguageModelConfig> {
+        let recipe = include_str!("../../data/recipes/pretrain-llama.toml");
+        let mut config: PretrainConfig<LanguageModelConfig> = toml::from_str(recipe).unwrap();
+        config.model.hidden_size = 32;
+        config.model.intermediate_size = 48;
+        config.model.num_hidden_layers = 1;
+        config.episode.cells_per_step = 600;
+        config.optimizer.warmup_steps = 2;
+        config.data.hold_out_every = 12;
+        config
+    }
+
+    fn steps(trainer: &mut LanguageTrainer<'_>, n: usize, until: Until) {
+        for _ in 0..n {
+            trainer.train_step(until).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_interrupted_run_ends_with_the_same_bytes() {
+        let config = config();
+        let corpus = Corpus::new(demo().tasks, Vec::new(), &config);
+        let until = Until::Steps(6);
+        let new = || LanguageTrainer::new(&config, &corpus, &Device::flex()).unwrap();
+        let bytes = |t: &LanguageTrainer<'_>| checkpoint_bytes(&t.averaged(), None);
+        let mut whole = new();
+        steps(&mut whole, 6, until);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.safetensors");
+        let mut first = new();
+        steps(&mut first, 2, until);
+        first.save(&path).unwrap();
+        let mut second = new();
+        second.resume(&path).unwrap();
+        steps(&mut second, 4, until);
+        assert!(bytes(&whole) == bytes(&second));
+        assert!(bytes(&whole) != bytes(&first));
+    }
+
+    #[test]
+    fn training_lowers_the_loss_and_only_later_outputs_are_learnt() {
+        let config = config();
+        let corpus = Corpus::new(demo().tasks, Vec::new(), &config);
+        let mut trainer = LanguageTrainer::new(&config, &corpus, &Device::flex()).unwrap();
+        let sequence = trainer.sequences(0.0).remove(0);
+        let ends = |s: &[u32]| s.iter().filter(|&&t| t == CharVocabulary::EOS).count();
+        let learnt = sequence.tokens.iter().zip(&sequence.targets).filter(|(_, t)| **t);
+        let learnt: Vec<u32> = learnt.map(|(token, _)| *token).collect();
+        assert_eq!(ends(&learnt), ends(&sequence.tokens) - 1, "all answers but the first");
+        let before = trainer.evaluate().unwrap().unwrap().loss;
+        steps(&mut trainer, 60, Until::Steps(60));
+        let after = trainer.evaluate().unwrap().unwrap().loss;
+        assert!(after < 0.8 * before, "loss {before} → {after}");
+    }
+
+    #[test]
+    fn settings_of_the_grid_model_alone_are_refused() {
+        let mut config = config();
+        config.episode.untold = 0.5;
+        let corpus = Corpus::new(demo().tasks, Vec::new(), &config);
+        let error = LanguageTrainer::new(&config, &corpus, &Device::flex()).err().unwrap();
+        assert!(matches!(error, PretrainError::NotForText));
+        config.episode.untold = 0.0;
+        config.model.format = "other".into();
+        let error = LanguageTrainer::new(&config, &corpus, &Device::flex()).err().unwrap();
+        assert!(error.to_string().contains("compact"), "{error}");
+    }
+}

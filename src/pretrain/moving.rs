@@ -1,0 +1,162 @@
+//! Weights on the move: their values, averages and moments, the step, and the state on disk.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor};
+use rayon::prelude::*;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::state::TrainState;
+use super::{OptimizerConfig, PretrainConfig, PretrainError, Until};
+use crate::engine::HostTensor;
+use crate::model::{AdamW, Moments, Muon, clip_factor, to_device, to_host};
+
+/// One trained tensor.
+pub(super) struct Trained {
+    pub(super) name: String,
+    pub(super) value: Tensor<2>,
+    pub(super) average: Tensor<2>,
+    moments: Moments,
+    /// Factor of Muon's learning rate; `None` for what AdamW moves.
+    matrix: Option<f64>,
+}
+
+/// All trained tensors, and how far the run is.
+pub(super) struct Moving {
+    pub(super) trained: Vec<Trained>,
+    pub(super) step: usize,
+    pub(super) seconds: f64,
+}
+
+impl Moving {
+    /// Tensors at a run's beginning. `matrix` says by name and shape which of them Muon moves, and with which share of
+    /// its learning rate; AdamW moves all others.
+    pub(super) fn new(
+        tensors: Vec<(String, Tensor<2>)>,
+        o: &OptimizerConfig,
+        matrix: impl Fn(&str, [usize; 2]) -> Option<f64>,
+    ) -> Self {
+        let trained = tensors.into_iter().map(|(name, value)| {
+            let matrix = matrix(&name, value.dims());
+            let moments = match matrix {
+                Some(_) => muon(o).init(&value),
+                None => adamw(o).init(&value),
+            };
+            Trained { name, average: value.clone(), value, moments, matrix }
+        });
+        Self { trained: trained.collect(), step: 0, seconds: 0.0 }
+    }
+
+    /// Continues from a saved state.
+    pub(super) fn resume<M: PartialEq + Serialize + DeserializeOwned>(
+        &mut self,
+        path: &Path,
+        config: &PretrainConfig<M>,
+        tasks: &[String],
+        device: &Device,
+    ) -> Result<(), PretrainError> {
+        let (state, tensors) = TrainState::<M>::load(path)?;
+        let other = |what: &str| PretrainError::OtherRun { path: path.into(), what: what.into() };
+        if state.config != *config {
+            return Err(other("another recipe"));
+        }
+        if state.tasks != tasks {
+            return Err(other("other training tasks"));
+        }
+        let find = |name: String| {
+            tensors.get(&name).cloned().ok_or_else(|| other(&format!("no tensor `{name}`")))
+        };
+        for t in &mut self.trained {
+            t.value = to_device(&find(format!("value.{}", t.name))?, device);
+            t.average = to_device(&find(format!("average.{}", t.name))?, device);
+            let n = t.moments.to_host().len();
+            let moments: Result<Vec<HostTensor>, _> =
+                (0..n).map(|i| find(format!("moment{i}.{}", t.name))).collect();
+            t.moments =
+                t.moments.with_host(&moments?).ok_or_else(|| other("other tensor shapes"))?;
+        }
+        self.step = state.step;
+        self.seconds = state.seconds;
+        Ok(())
+    }
+
+    /// Saves everything that the next step depends on.
+    pub(super) fn save<M: Clone + Serialize + DeserializeOwned>(
+        &self,
+        path: &Path,
+        config: &PretrainConfig<M>,
+        tasks: &[String],
+    ) -> Result<(), PretrainError> {
+        let mut tensors = BTreeMap::new();
+        for t in &self.trained {
+            tensors.insert(format!("value.{}", t.name), to_host(&t.value));
+            tensors.insert(format!("average.{}", t.name), to_host(&t.average));
+            for (i, m) in t.moments.to_host().into_iter().enumerate() {
+                tensors.insert(format!("moment{i}.{}", t.name), m);
+            }
+        }
+        let (config, tasks) = (config.clone(), tasks.to_vec());
+        let state = TrainState { config, tasks, step: self.step, seconds: self.seconds };
+        state.save(&tensors, path)
+    }
+
+    /// Share of the run that is done; 1 at its end.
+    pub(super) fn share(&self, until: Until) -> f64 {
+        match until {
+            Until::Steps(n) => self.step as f64 / n.max(1) as f64,
+            Until::Seconds(s) => self.seconds / s,
+        }
+    }
+
+    /// The learning rates' factor at this step.
+    fn rate(&self, o: &OptimizerConfig, until: Until) -> f64 {
+        let warmup = ((self.step + 1) as f64 / o.warmup_steps.max(1) as f64).min(1.0);
+        let falling = (self.share(until) - o.decay_from) / (1.0 - o.decay_from).max(1e-9);
+        warmup * (1.0 - falling.clamp(0.0, 1.0) * (1.0 - o.final_learning_rate))
+    }
+
+    /// Takes a step against the gradients, one for each tensor in their order.
+    pub(super) fn update(
+        &mut self,
+        gradients: Vec<Option<Tensor<2>>>,
+        o: &OptimizerConfig,
+        until: Until,
+    ) {
+        let rate = self.rate(o, until);
+        let others: Vec<Tensor<2>> = self
+            .trained
+            .iter()
+            .zip(&gradients)
+            .filter(|(t, _)| t.matrix.is_none())
+            .filter_map(|(_, g)| g.clone())
+            .collect();
+        let clip = clip_factor(&others, o.clip_norm);
+        self.step += 1;
+        let step = self.step;
+        // The tensors are small: one thread each, side by side.
+        self.trained.par_iter_mut().zip(gradients).for_each(|(t, gradient)| {
+            if let Some(g) = gradient {
+                if let Some(factor) = t.matrix {
+                    let rate = o.matrix_learning_rate * factor * rate;
+                    t.value = muon(o).step(rate, t.value.clone(), g, &mut t.moments);
+                } else {
+                    let rate = o.learning_rate * rate;
+                    adamw(o).step(rate, step, &mut t.value, &g, clip, &mut t.moments);
+                }
+            }
+            // Early on the average follows closely, so that it is not held back by the random start.
+            let keep = o.ema.min(step as f64 / (step + 9) as f64);
+            t.average = t.average.clone() * keep + t.value.clone() * (1.0 - keep);
+        });
+    }
+}
+
+fn muon(o: &OptimizerConfig) -> Muon {
+    Muon { momentum: o.momentum, weight_decay: o.weight_decay }
+}
+
+fn adamw(o: &OptimizerConfig) -> AdamW {
+    AdamW { betas: o.betas, weight_decay: 0.0 }
+}
