@@ -162,6 +162,9 @@ pub enum EngineError {
     /// Loss or weights became infinite or not a number.
     #[error("the loss became {0} at step {1}; lower fit.learning_rate")]
     Diverged(f32, usize),
+    /// Something that this model family cannot do.
+    #[error("this model family knows no {0}")]
+    Unsupported(&'static str),
     /// The device failed.
     #[error("the device failed: {0}")]
     Device(String),
@@ -214,6 +217,20 @@ pub trait Engine: Send + Sync {
         limits: FitLimits<'_>,
         on_step: &mut dyn FnMut(&FitStep),
     ) -> Result<Fit, EngineError>;
+
+    /// Fits one adapter to the demonstrations of all of `tasks`, in-context, a step a task in turn.
+    ///
+    /// # Errors
+    /// As [`Engine::fit`]; [`EngineError::Unsupported`] if the family cannot.
+    fn fit_shared(
+        &self,
+        _tasks: &[Task],
+        _plan: FitPlan<'_>,
+        _limits: FitLimits<'_>,
+        _on_step: &mut dyn FnMut(&FitStep),
+    ) -> Result<Fit, EngineError> {
+        Err(EngineError::Unsupported("adapter that tasks share"))
+    }
 
     /// Predicts the output of test `test` under each view, in each format of the adapter (in-context alone
     /// without one). Maps come in the order of `views`, formats innermost.

@@ -304,7 +304,8 @@ impl<'a> Solving<'a> {
             maps: maps.first().map_or(Vec::new(), |maps| maps.iter().map(CellMap::meta).collect()),
             tests,
         };
-        record.difficulty = Difficulty::of(held_out.map(HeldOut::rate), record.agreement());
+        let telling = held_out.filter(|check| check.steps >= HeldOut::LEAST_STEPS);
+        record.difficulty = Difficulty::of(telling.map(HeldOut::rate), record.agreement());
         Solved { record, adapter: fit.adapter }
     }
 }
@@ -331,6 +332,11 @@ pub(super) fn predict_views(
 }
 
 impl Predicted {
+    /// Whether time was over before as many views as `wanted`.
+    pub(super) fn is_cut_below(&self, wanted: usize) -> bool {
+        !self.settled && self.done < wanted
+    }
+
     /// Whether the views done so far settle every test.
     fn is_settled(&self, stop: ViewStop) -> bool {
         self.maps.iter().all(|maps| {

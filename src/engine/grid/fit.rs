@@ -97,48 +97,56 @@ fn recent_loss(curve: &[FitStep]) -> f32 {
     recent.iter().map(|s| s.loss).sum::<f32>() / recent.len() as f32
 }
 
-/// The episodes of each format that is fitted, and what is to be said about them.
-fn sources(task: &Task, plan: FitPlan<'_>) -> (Vec<EpisodeSource>, Vec<String>) {
+/// The episodes of each format that is fitted, each with its task's index, and what is to be said about them.
+///
+/// Of several tasks, those that have no episodes in a format take no part in it.
+fn sources(tasks: &[Task], plan: FitPlan<'_>) -> (Vec<(usize, EpisodeSource)>, Vec<String>) {
     let wanted: &[Format] = match plan.fit.format {
         FitFormat::None => &[],
         FitFormat::Icl => &[Format::Icl],
         FitFormat::E2e => &[Format::E2e],
         FitFormat::Both => &[Format::Icl, Format::E2e],
     };
-    let mut sources: Vec<EpisodeSource> = Vec::new();
+    let mut sources: Vec<(usize, EpisodeSource)> = Vec::new();
     let mut notes = Vec::new();
-    for &format in wanted {
-        let source = EpisodeSource::new(task, plan.dataset, format, plan.seed);
-        notes.extend(source.problem().map(|problem| problem.to_string()));
-        if !sources.iter().any(|s| s.format() == source.format()) {
-            sources.push(source);
+    for (index, task) in tasks.iter().enumerate() {
+        for &format in wanted {
+            let source = EpisodeSource::new(task, plan.dataset, format, plan.seed);
+            if tasks.len() > 1 && source.problem().is_some() {
+                continue;
+            }
+            notes.extend(source.problem().map(|problem| problem.to_string()));
+            if !sources.iter().any(|(i, s)| *i == index && s.format() == source.format()) {
+                sources.push((index, source));
+            }
         }
     }
     (sources, notes)
 }
 
-/// Fits a fresh adapter; see [`crate::engine::Engine::fit`].
+/// Fits an adapter to one task or several; see [`crate::engine::Engine::fit`].
 pub(super) fn fit(
     engine: &GridEngine,
-    task: &Task,
+    tasks: &[Task],
     plan: FitPlan<'_>,
     limits: FitLimits<'_>,
     on_step: &mut dyn FnMut(&FitStep),
 ) -> Result<Fit, EngineError> {
-    let (sources, mut notes) = sources(task, plan);
+    let (sources, mut notes) = sources(tasks, plan);
     if sources.is_empty() {
         let (curve, stop) = (Vec::new(), StopReason::NotFitted);
         return Ok(Fit { adapter: None, curve, steps: 0, best_step: 0, stop, notes });
     }
-    let formats: Vec<Format> = sources.iter().map(EpisodeSource::format).collect();
-    let mut fit = TaskFit::new(engine, task, plan, &limits, &formats)?;
-    if !fit.told {
+    let mut formats: Vec<Format> = sources.iter().map(|(_, source)| source.format()).collect();
+    formats.dedup();
+    let mut fit = TaskFit::new(engine, tasks, plan, &limits, &formats)?;
+    if !fit.told[0] && tasks.len() == 1 {
         notes.push("the output's shape is predicted: no shape rule fits".into());
     }
     // Episodes are counted from the beginning of the first fit, everything else from that of this one.
     let behind = plan.start.map_or(0, |start| start.steps);
     let n_steps = n_steps(&sources, plan.fit, &limits, behind);
-    let checks = formats.contains(&Format::Icl) && plan.fit.check_every > 0;
+    let checks = tasks.len() == 1 && formats.contains(&Format::Icl) && plan.fit.check_every > 0;
     let clock = Clock { started: Instant::now(), limits: &limits, n_steps };
     let mut curve: Vec<FitStep> = Vec::new();
     let mut best: Option<Best> = None;
@@ -161,9 +169,9 @@ pub(super) fn fit(
         let by_clock = clock.progress(step);
         let progress = landing.as_ref().map_or(by_clock, |l| l.progress(step).max(by_clock));
         let turn = behind + step;
-        let source = &sources[turn % sources.len()];
+        let (task, source) = &sources[turn % sources.len()];
         let episode = source.episode((turn / sources.len()) as u64);
-        let loss = fit.step(episode, source.format(), step + 1, progress)?;
+        let loss = fit.step(*task, episode, source.format(), step + 1, progress)?;
         let due = plan.fit.check_every > 0 && (step + 1) % plan.fit.check_every == 0;
         let check = (due && checks).then(|| fit.held_out_check());
         let (format, seconds) = (source.format(), clock.started.elapsed().as_secs_f64());
@@ -224,13 +232,14 @@ impl Landing {
 
 /// Steps that the settings, the limits and the dataset allow.
 fn n_steps(
-    sources: &[EpisodeSource],
+    sources: &[(usize, EpisodeSource)],
     config: &FitConfig,
     limits: &FitLimits<'_>,
     behind: usize,
 ) -> usize {
     let n = limits.progress.map_or(limits.steps.unwrap_or(config.steps), <[f32]>::len);
-    let finite = sources.iter().map(EpisodeSource::steps).try_fold(0, |sum, n| Some(sum + n?));
+    let mut finite = sources.iter().map(|(_, source)| source.steps());
+    let finite = finite.try_fold(0, |sum, n| Some(sum + n?));
     finite.map_or(n, |all| n.min((all as usize).saturating_sub(behind)))
 }
 
@@ -276,28 +285,29 @@ impl Clock<'_> {
 
 /// A fit under way.
 struct TaskFit<'a> {
-    task: &'a Task,
+    tasks: &'a [Task],
     config: &'a FitConfig,
     /// The base model as constants of this fit's own graph.
     base: GridModel,
     parameters: Parameters,
     optimizers: Optimizers,
-    /// Canvas cells that a step may have.
-    most: usize,
-    /// Whether queries are told the shapes of their outputs.
-    told: bool,
+    /// Canvas cells that a step may have, for each task.
+    most: Vec<usize>,
+    /// Whether queries are told the shapes of their outputs, for each task.
+    told: Vec<bool>,
 }
 
 impl<'a> TaskFit<'a> {
     fn new(
         engine: &GridEngine,
-        task: &'a Task,
+        tasks: &'a [Task],
         plan: FitPlan<'a>,
         limits: &FitLimits<'_>,
         formats: &[Format],
     ) -> Result<Self, EngineError> {
         let config = plan.fit;
-        let most = cells_within(&engine.model, task, limits.memory_bytes, config.max_tokens)?;
+        let most = |task| cells_within(&engine.model, task, limits.memory_bytes, config.max_tokens);
+        let most = tasks.iter().map(most).collect::<Result<_, _>>()?;
         let weight_decay = config.weight_decay;
         let optimizers = Optimizers {
             adamw: AdamW { betas: config.betas, weight_decay },
@@ -305,27 +315,30 @@ impl<'a> TaskFit<'a> {
                 .then_some(Muon { momentum: MOMENTUM, weight_decay }),
         };
         let e2e = formats.contains(&Format::E2e);
-        let mut parameters = Parameters::new(&engine.model, plan, &task.id, e2e, &optimizers);
+        let name = if let [task] = tasks { task.id.as_str() } else { "shared" };
+        let mut parameters = Parameters::new(&engine.model, plan, name, e2e, &optimizers);
         if let Some(start) = plan.start {
             parameters.begin_from(engine, start.adapter)?;
         }
         let mut base = engine.model.map(&mut |_, tensor| Tensor::from_inner(tensor));
         base.precision = config.precision;
-        Ok(Self { task, config, base, parameters, optimizers, most, told: is_told(task) })
+        let told = tasks.iter().map(is_told).collect();
+        Ok(Self { tasks, config, base, parameters, optimizers, most, told })
     }
 
-    /// One step on an episode; gives the loss before it.
+    /// One step on an episode of a task; gives the loss before it.
     fn step(
         &mut self,
+        task: usize,
         episode: Episode,
         format: Format,
         t: usize,
         progress: f32,
     ) -> Result<f32, EngineError> {
-        let episode = trim(episode, self.most);
+        let episode = trim(episode, self.most[task]);
         let canvas = canvas_of(&episode.pairs);
         let mut encoded = Encoded::default();
-        encoded.add(&episode, format, 0, |p| tell(self.told, p.output.shape(), canvas));
+        encoded.add(&episode, format, 0, |p| tell(self.told[task], p.output.shape(), canvas));
 
         let tracked = |v: &Tensor<2>| Tensor::from_inner(v.clone()).require_grad();
         let values: Vec<Tensor<2>> = self.parameters.values.iter().map(tracked).collect();
@@ -366,26 +379,26 @@ impl<'a> TaskFit<'a> {
         Ok(value)
     }
 
-    /// Predicts each demonstration from the others, as they stand, and counts exact answers.
+    /// Predicts each demonstration of the only task from the others, as they stand, and counts exact answers.
     fn held_out_check(&self) -> Check {
         let base = self.base.map(&mut |_, tensor| tensor.inner());
         let (model, _, lora) = self.parameters.install(&base, &self.parameters.values);
-        let examples = &self.task.examples;
+        let (examples, most, told) = (&self.tasks[0].examples, self.most[0], self.told[0]);
         let n = examples.len();
         let canvas = canvas_of(examples);
         let others = |target: usize| (0..n).filter(|&i| i != target).collect();
         let all: Vec<Query> =
             (0..n).map(|target| Query { target, context: others(target) }).collect();
         // One demonstration at a time if all together are too large.
-        let together = 2 * n * canvas.0 * canvas.1 <= self.most;
+        let together = 2 * n * canvas.0 * canvas.1 <= most;
         let groups: Vec<Vec<Query>> =
             if together { vec![all] } else { all.into_iter().map(|q| vec![q]).collect() };
         let mut exact = 0;
         for queries in groups {
             let episode = Episode { pairs: examples.clone(), queries, frame: None };
             let mut encoded = Encoded::default();
-            encoded.add(&trim(episode, self.most), Format::Icl, 0, |p| {
-                tell(self.told, p.output.shape(), canvas)
+            encoded.add(&trim(episode, most), Format::Icl, 0, |p| {
+                tell(told, p.output.shape(), canvas)
             });
             let log_probs = log_probabilities(model.forward(&encoded.batch, None, lora.as_ref()));
             let predicted: Vec<u8> = log_probs.iter().map(most_probable).collect();
