@@ -53,6 +53,16 @@ pub enum FitMethod {
     Full,
 }
 
+/// What one adapter is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FitScope {
+    /// One task.
+    Task,
+    /// All tasks of a run (an ablation of Akyürek et al. 2024).
+    Shared,
+}
+
 /// Settings of a per-task fit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,6 +71,8 @@ pub struct FitConfig {
     pub format: FitFormat,
     /// Which weights move.
     pub method: FitMethod,
+    /// What one adapter is for.
+    pub scope: FitScope,
     /// How the CPU multiplies during the fit. Predictions are made in f32 in any case.
     pub precision: Precision,
     /// Gradient steps if nothing else ends the fit; with a budget in seconds it is the cap.

@@ -3,5 +3,5 @@
 mod config;
 mod peft;
 
-pub use config::{FitConfig, FitFormat, FitMethod, LoraConfig, TARGET_MODULES};
+pub use config::{FitConfig, FitFormat, FitMethod, FitScope, LoraConfig, TARGET_MODULES};
 pub use peft::PeftConfig;

@@ -14,6 +14,7 @@ use super::settings::{DEFAULT_MEMORY, MachineArgs, RecipeArgs, default_jobs};
 use super::summary::{Ended, Summary};
 use super::values::{bytes, duration};
 use super::{Global, Outcome, interrupt, terminal};
+use crate::adapter::FitScope;
 use crate::arc::Dataset;
 use crate::engine::{Engine, ModelInfo};
 use crate::pipeline::Replay;
@@ -21,7 +22,7 @@ use crate::public;
 use crate::recipe::Recipe;
 use crate::run::{
     Circumstances, Deadline, Identity, Limits, Plan, Run, RunDirectory, Schedule, Shard, execute,
-    fallbacks, hash_replays, read_run,
+    fallbacks, hash_replays, read_run, shared_path,
 };
 
 /// Arguments of `solve`.
@@ -108,6 +109,12 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
     let dataset = own_part(whole, &identity);
     let path = args.out.clone().unwrap_or_else(|| default_path(&identity));
     let jobs = default_jobs(args.jobs, &engine.info().device);
+    let is_shared = recipe.fit.scope == FitScope::Shared;
+    ensure!(
+        !is_shared || (args.shard.is_none() && args.limits.total_time.is_none()),
+        "an adapter that tasks share (fit.scope) needs all of them before the first is predicted: give neither \
+         --shard nor --total-time"
+    );
     let plan = Plan {
         engine,
         recipe: Arc::new(recipe),
@@ -119,6 +126,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
         },
         threads: args.machine.threads(),
         interrupted,
+        shared_from: earlier.as_ref().map(|earlier| shared_path(&earlier.path)),
         replay: earlier.map(|earlier| Arc::new(earlier.replays)),
         keep_adapters: !args.no_adapters,
     };

@@ -16,6 +16,8 @@ pub struct ScheduleConfig {
     pub cap: f64,
     /// A fit whose loss has fallen below this, in nats a cell, has learnt what it can, and gets no more.
     pub settled_loss: f64,
+    /// Steps before which no task is hopeless.
+    pub abstain_after: usize,
     /// What steps are worth.
     pub gain: GainTable,
 }
@@ -78,8 +80,8 @@ const LEAST_TREND: f64 = 0.25;
 
 impl Standing {
     /// Whether no more time is to be spent on it, since nothing speaks for any answer.
-    pub fn is_hopeless(&self) -> bool {
-        self.difficulty == Some(Difficulty::Hopeless)
+    pub fn is_hopeless(&self, config: &ScheduleConfig) -> bool {
+        self.difficulty == Some(Difficulty::Hopeless) && self.steps >= config.abstain_after
     }
 
     /// By how much its chance of being solved is expected to rise by so many more seconds.
@@ -88,6 +90,9 @@ impl Standing {
         if self.loss < config.settled_loss || self.seconds <= 0.0 {
             return 0.0;
         }
+        // After a few steps everything looks hopeless.
+        let too_early = difficulty == Difficulty::Hopeless && !self.is_hopeless(config);
+        let difficulty = if too_early { Difficulty::Hard } else { difficulty };
         let steps = self.steps as f64;
         let later = steps + steps / self.seconds * seconds;
         let chance = |steps| config.gain.chance(difficulty, steps);
@@ -214,7 +219,14 @@ mod tests {
             medium: vec![0.1, 0.3, 0.5],
             hard: vec![0.0, 0.05, 0.1],
         };
-        ScheduleConfig { floor: 0.4, slice: 0.2, cap: 3.0, settled_loss: 1e-3, gain }
+        ScheduleConfig {
+            floor: 0.4,
+            slice: 0.2,
+            cap: 3.0,
+            settled_loss: 1e-3,
+            abstain_after: 50,
+            gain,
+        }
     }
 
     /// A task that does ten steps a second.
@@ -317,6 +329,11 @@ mod tests {
         assert_eq!(gain(Standing { loss: 5e-4, ..here }), 0.0);
         assert_eq!(gain(Standing { is_open: false, ..here }), 0.0);
         assert_eq!(gain(Standing { difficulty: None, ..here }), 0.0);
+        let hopeless = |steps| {
+            let standing = Standing { steps, ..standing(Difficulty::Hopeless, 10.0) };
+            standing.expected_gain(&config, 30.0)
+        };
+        assert!(hopeless(49) > 0.0 && hopeless(50) == 0.0, "it is too early to say");
         let after = |before| gain(Standing { loss_before: Some(before), ..here });
         assert!((after(0.2) - 0.2).abs() < 1e-9 && (after(0.05) - 0.05).abs() < 1e-9);
         assert!(after(0.12) > after(0.11) && after(0.11) > after(0.1));

@@ -19,16 +19,17 @@ pub(super) trait Steps {
     /// What is fitted, as it stands at a step. Cloning shares it.
     type Values;
 
-    /// One step on an episode, the `t`-th from 1, at `progress` of the schedule; gives the loss before it.
+    /// One step on an episode of a task, the `t`-th from 1, at `progress` of the schedule; gives the loss before it.
     fn step(
         &mut self,
+        task: usize,
         episode: Episode,
         format: Format,
         t: usize,
         progress: f32,
     ) -> Result<f32, EngineError>;
 
-    /// Predicts each demonstration from the others, as they stand, and counts exact answers.
+    /// Predicts each demonstration of the only task from the others, as they stand, and counts exact answers.
     fn held_out_check(&self) -> Result<Check, EngineError>;
 
     /// What is fitted, as it stands.
@@ -39,7 +40,7 @@ pub(super) trait Steps {
 /// given up.
 pub(super) fn run<S: Steps>(
     fit: &mut S,
-    sources: &[EpisodeSource],
+    sources: &[(usize, EpisodeSource)],
     plan: FitPlan<'_>,
     limits: &FitLimits<'_>,
     notes: Vec<String>,
@@ -49,7 +50,9 @@ pub(super) fn run<S: Steps>(
     // Episodes are counted from the beginning of the first fit, everything else from that of this one.
     let behind = plan.start.map_or(0, |start| start.steps);
     let n_steps = n_steps(sources, config, limits, behind);
-    let checks = sources.iter().any(|s| s.format() == Format::Icl) && config.check_every > 0;
+    let is_one = sources.iter().all(|(task, _)| *task == 0);
+    let is_icl = sources.iter().any(|(_, source)| source.format() == Format::Icl);
+    let checks = is_one && is_icl && config.check_every > 0;
     let clock = Clock { started: Instant::now(), limits, n_steps };
     let mut course = Fit { notes, ..Fit::none(StopReason::Steps) };
     let mut best: Option<Best<S::Values>> = None;
@@ -70,9 +73,9 @@ pub(super) fn run<S: Steps>(
         let by_clock = clock.progress(step);
         let progress = landing.as_ref().map_or(by_clock, |l| l.progress(step).max(by_clock));
         let turn = behind + step;
-        let source = &sources[turn % sources.len()];
+        let (task, source) = &sources[turn % sources.len()];
         let episode = source.episode((turn / sources.len()) as u64);
-        let loss = fit.step(episode, source.format(), step + 1, progress)?;
+        let loss = fit.step(*task, episode, source.format(), step + 1, progress)?;
         let due = config.check_every > 0 && (step + 1) % config.check_every == 0;
         let check = if due && checks { Some(fit.held_out_check()?) } else { None };
         let (format, seconds) = (source.format(), clock.started.elapsed().as_secs_f64());
@@ -107,21 +110,31 @@ pub(super) fn run<S: Steps>(
     Ok((course, Some(values)))
 }
 
-/// The episodes of each format that is fitted, and what is to be said about them.
-pub(super) fn sources(task: &Task, plan: FitPlan<'_>) -> (Vec<EpisodeSource>, Vec<String>) {
+/// The episodes of each format that is fitted, each with its task's index, and what is to be said about them.
+///
+/// Of several tasks, those that have no episodes in a format take no part in it.
+pub(super) fn sources(
+    tasks: &[Task],
+    plan: FitPlan<'_>,
+) -> (Vec<(usize, EpisodeSource)>, Vec<String>) {
     let wanted: &[Format] = match plan.fit.format {
         FitFormat::None => &[],
         FitFormat::Icl => &[Format::Icl],
         FitFormat::E2e => &[Format::E2e],
         FitFormat::Both => &[Format::Icl, Format::E2e],
     };
-    let mut sources: Vec<EpisodeSource> = Vec::new();
+    let mut sources: Vec<(usize, EpisodeSource)> = Vec::new();
     let mut notes = Vec::new();
-    for &format in wanted {
-        let source = EpisodeSource::new(task, plan.dataset, format, plan.seed);
-        notes.extend(source.problem().map(|problem| problem.to_string()));
-        if !sources.iter().any(|s| s.format() == source.format()) {
-            sources.push(source);
+    for (index, task) in tasks.iter().enumerate() {
+        for &format in wanted {
+            let source = EpisodeSource::new(task, plan.dataset, format, plan.seed);
+            if tasks.len() > 1 && source.problem().is_some() {
+                continue;
+            }
+            notes.extend(source.problem().map(|problem| problem.to_string()));
+            if !sources.iter().any(|(i, s)| *i == index && s.format() == source.format()) {
+                sources.push((index, source));
+            }
         }
     }
     (sources, notes)
@@ -188,13 +201,14 @@ impl Landing {
 
 /// Steps that the settings, the limits and the dataset allow.
 fn n_steps(
-    sources: &[EpisodeSource],
+    sources: &[(usize, EpisodeSource)],
     config: &FitConfig,
     limits: &FitLimits<'_>,
     behind: usize,
 ) -> usize {
     let n = limits.progress.map_or(limits.steps.unwrap_or(config.steps), <[f32]>::len);
-    let finite = sources.iter().map(EpisodeSource::steps).try_fold(0, |sum, n| Some(sum + n?));
+    let mut finite = sources.iter().map(|(_, source)| source.steps());
+    let finite = finite.try_fold(0, |sum, n| Some(sum + n?));
     finite.map_or(n, |all| n.min((all as usize).saturating_sub(behind)))
 }
 

@@ -222,6 +222,9 @@ pub enum EngineError {
     /// An adapter that cannot be made for the model.
     #[error(transparent)]
     Lora(#[from] crate::llama::LoraError),
+    /// Something that this model family cannot do.
+    #[error("this model family knows no {0}")]
+    Unsupported(&'static str),
     /// The device failed.
     #[error("the device failed: {0}")]
     Device(String),
@@ -288,6 +291,20 @@ pub trait Engine: Send + Sync {
         limits: FitLimits<'_>,
         on_step: &mut dyn FnMut(&FitStep),
     ) -> Result<Fit, EngineError>;
+
+    /// Fits one adapter to the demonstrations of all of `tasks`, in-context, a step a task in turn.
+    ///
+    /// # Errors
+    /// As [`Engine::fit`]; [`EngineError::Unsupported`] if the family cannot.
+    fn fit_shared(
+        &self,
+        _tasks: &[Task],
+        _plan: FitPlan<'_>,
+        _limits: FitLimits<'_>,
+        _on_step: &mut dyn FnMut(&FitStep),
+    ) -> Result<Fit, EngineError> {
+        Err(EngineError::Unsupported("adapter that tasks share"))
+    }
 
     /// Predicts the output of test `test` under each view, in each format of the adapter (in-context alone
     /// without one). Predictions come in the order of `views`, formats innermost.

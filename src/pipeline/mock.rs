@@ -120,6 +120,16 @@ impl Engine for Mock {
         Ok(Fit { adapter: Some(adapter), curve, steps, best_step: steps, stop, notes: Vec::new() })
     }
 
+    fn fit_shared(
+        &self,
+        tasks: &[Task],
+        plan: FitPlan<'_>,
+        limits: FitLimits<'_>,
+        on_step: &mut dyn FnMut(&FitStep),
+    ) -> Result<Fit, EngineError> {
+        self.fit(&tasks[0], plan, limits, on_step)
+    }
+
     fn predict(
         &self,
         task: &Task,

@@ -138,19 +138,27 @@ pub fn continue_task(
     let fitted = match fitted {
         Some(Ok(fitted)) if fitted.fit.adapter.is_some() => fitted,
         stuck => {
-            let mut record = earlier.clone();
-            record.seconds.total += solving.elapsed();
             let reason = stuck.and_then(Result::err).unwrap_or("no time for more steps".to_owned());
-            record.stop = StopReason::GivenUp;
-            record.notes.push(format!("the fit could not go on: {reason}"));
-            return Ok(Solved { record, adapter: None });
+            return Ok(given_up(earlier, &solving, &reason));
         }
     };
     let predicted = solving.predict(&[], fitted.fit.adapter.as_ref(), on_event)?;
+    if predicted.is_cut_below(earlier.views) {
+        return Ok(given_up(earlier, &solving, "no time for as many views as before"));
+    }
     let chosen = solving.choose(&predicted, fitted.fit.adapter.as_ref())?;
     let mut solved = solving.finish(earlier.baseline.clone(), fitted, &predicted, chosen);
     solved.record.seconds = earlier.seconds.plus(solved.record.seconds);
     Ok(solved)
+}
+
+/// An earlier record that a later visit has added nothing to but its time.
+fn given_up(earlier: &TaskRecord, solving: &Solving<'_>, reason: &str) -> Solved {
+    let mut record = earlier.clone();
+    record.seconds.total += solving.elapsed();
+    record.stop = StopReason::GivenUp;
+    record.notes.push(format!("the fit could not go on: {reason}"));
+    Solved { record, adapter: None }
 }
 
 /// Fits a task's adapter and does nothing else. An interrupt ends the fit, and what was learnt is kept.

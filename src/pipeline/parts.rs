@@ -51,6 +51,9 @@ pub struct HeldOut {
 }
 
 impl HeldOut {
+    /// Steps after which a rate begins to say something of the task.
+    pub const LEAST_STEPS: usize = 16;
+
     /// The held-out solve rate `r̂`, from 0 to 1.
     pub fn rate(self) -> f64 {
         self.exact as f64 / self.of.max(1) as f64

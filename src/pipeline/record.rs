@@ -206,7 +206,7 @@ impl TaskRecord {
         let mut end = 0;
         let ends = self.parts.iter().map(|part| {
             end += part.steps;
-            mean_loss(&self.curve.0[..end])
+            mean_loss(&self.curve.0[..end.min(self.curve.0.len())])
         });
         let losses: Vec<f64> = ends.collect();
         let before = losses.len().checked_sub(2).map(|index| losses[index]);

@@ -416,7 +416,8 @@ impl<'a> Solving<'a> {
             maps: chosen.metas,
             tests: chosen.tests,
         };
-        record.difficulty = Difficulty::of(held_out.map(HeldOut::rate), record.agreement());
+        let telling = held_out.filter(|check| check.steps >= HeldOut::LEAST_STEPS);
+        record.difficulty = Difficulty::of(telling.map(HeldOut::rate), record.agreement());
         Solved { record, adapter: fit.adapter }
     }
 }
@@ -533,6 +534,11 @@ impl Predicted {
             ));
         }
         notes
+    }
+
+    /// Whether time was over before as many views as `wanted`.
+    pub(super) fn is_cut_below(&self, wanted: usize) -> bool {
+        !self.settled && self.done < wanted
     }
 
     /// Whether the views done so far settle every test.

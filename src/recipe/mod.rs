@@ -374,6 +374,10 @@ mod tests {
             "`fit.hold_out_enough` is 0.9; but fit.hold_out = 0 holds nothing out; set that to a share of the \
              fit, or this to 0",
         );
+        check(
+            "fit.scope=shared",
+            "`fit.format` is \"e2e\"; but fit.scope = \"shared\" fits in-context episodes alone; set this to \"icl\"",
+        );
         check("fit.hold_out=1", "`fit.hold_out` is 1; it must be from 0 to 0.9");
         check(
             "schedule.cap=0.1",

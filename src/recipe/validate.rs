@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::layer::nearest;
 use super::{Recipe, RecipeError};
-use crate::adapter::{FitConfig, FitFormat, FitMethod, LoraConfig, TARGET_MODULES};
+use crate::adapter::{FitConfig, FitFormat, FitMethod, FitScope, LoraConfig, TARGET_MODULES};
 use crate::candidate::{CandidateConfig, ViewsConfig};
 use crate::dataset::{DatasetConfig, LossOn, Sampling};
 use crate::effort::ScheduleConfig;
@@ -108,6 +108,26 @@ fn fit(config: &FitConfig, family: Family) -> Result<(), RecipeError> {
             config.matrix_learning_rate,
             "but only fit.method = \"full\" moves matrices by Muon; set that, or this to 0",
         );
+    }
+    if config.scope == FitScope::Shared {
+        let only = |key: &str, value: String, allowed: &str| {
+            impossible(key, value, format!("but fit.scope = \"shared\" {allowed}"))
+        };
+        if config.format != FitFormat::Icl {
+            let format = serde_json::to_string(&config.format).expect("a name has a JSON form");
+            return only(
+                "fit.format",
+                format,
+                "fits in-context episodes alone; set this to \"icl\"",
+            );
+        }
+        if config.hold_out > 0.0 {
+            return only(
+                "fit.hold_out",
+                config.hold_out.to_string(),
+                "holds nothing out; set this to 0",
+            );
+        }
     }
     within("fit.warmup", config.warmup, 0.0..=1.0)?;
     within("fit.final_learning_rate", config.final_learning_rate, 0.0..=1.0)?;

@@ -1,6 +1,6 @@
 //! The method in words, from the recipe that was used.
 
-use crate::adapter::{FitFormat, FitMethod};
+use crate::adapter::{FitFormat, FitMethod, FitScope};
 use crate::candidate::{ViewColors, ViewStop};
 use crate::dataset::{ColorSampling, LossOn, Sampling};
 use crate::engine::{DecodeMethod, Family};
@@ -45,6 +45,14 @@ pub(super) fn steps(side: &Side) -> Vec<Step> {
 fn adapter(recipe: &Recipe, model: &str) -> String {
     if recipe.fit.method == FitMethod::Full {
         return format!("A copy of all weights of {model} is trained for each task anew.");
+    }
+    if recipe.fit.scope == FitScope::Shared {
+        return format!(
+            "One LoRA adapter of rank {} (alpha {}) on {} of {model} is fitted for all tasks together.",
+            recipe.lora.rank,
+            recipe.lora.alpha,
+            list(&recipe.lora.target_modules)
+        );
     }
     format!(
         "Each task gets a fresh LoRA adapter of rank {} (alpha {}) on {} of {model}, whose own weights stay frozen.",

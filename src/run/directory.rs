@@ -6,6 +6,7 @@
 //! records.jsonl      a line for each finished task; of a task that was gone back to, the last one counts
 //! submission.json    two attempts for every test; valid at every moment
 //! adapters/<task>/   what was learnt, in PEFT's layout
+//! shared/            what was learnt for all tasks, where the recipe asks for that
 //! lock               held while a process works here
 //! ```
 
@@ -46,6 +47,9 @@ pub enum RunError {
     /// An adapter could not be written.
     #[error(transparent)]
     Adapter(#[from] AdapterError),
+    /// The adapter that all tasks share could not be fitted.
+    #[error("the shared adapter could not be fitted: {0}")]
+    Shared(String),
     /// Another process works in the directory.
     #[error("{path} is in use by another process; wait for it or give another --out", path = .0.display())]
     Locked(PathBuf),

@@ -1,6 +1,7 @@
 //! Works through the tasks of a run: several workers solve, one thread writes.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -8,13 +9,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::schedule::margin;
+use super::shared::{SHARE, Shared, shared};
 use super::{Deadline, Limits, RunDirectory, RunError, Schedule, Share};
+use crate::adapter::FitScope;
 use crate::arc::{Grid, Task};
 use crate::effort::{Allocation, Turn};
 use crate::engine::Engine;
 use crate::pipeline::{
     Event, Interrupted, Replay, Solved, TaskLimits, TaskRecord, continue_task, fallback_attempts,
-    solve_task,
+    predict_task, solve_task,
 };
 use crate::recipe::Recipe;
 
@@ -43,6 +46,8 @@ pub struct Plan {
     pub replay: Option<Arc<BTreeMap<String, Replay>>>,
     /// Whether adapters are kept.
     pub keep_adapters: bool,
+    /// The folder of an adapter that all tasks share ([`super::shared_path`]), where an earlier run is repeated.
+    pub shared_from: Option<PathBuf>,
 }
 
 /// What happens during a run.
@@ -132,6 +137,19 @@ pub fn execute(
     plan: &Plan,
     on_progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Ending, RunError> {
+    let mut plan = plan.clone();
+    let mut shared_adapter = None;
+    let is_done = |task: &Task| directory.records().contains_key(&task.id);
+    if plan.recipe.fit.scope == FitScope::Shared && !tasks.iter().all(is_done) {
+        shared_adapter = shared(directory.path(), tasks, &plan)?.map(Arc::new);
+        if shared_adapter.is_none() {
+            let unreached = tasks.iter().filter(|task| !is_done(task)).map(|task| task.id.clone());
+            return Ok(Ending { interrupted: true, unreached: unreached.collect() });
+        }
+        let budget = &mut plan.schedule.budget_seconds;
+        *budget = budget.map(|seconds| seconds * (1.0 - SHARE));
+    }
+    let plan = &plan;
     let queue = Queue::new(directory, tasks, plan);
     let jobs = plan.schedule.jobs.min(queue.n_waiting());
     let deadline = queue.deadline;
@@ -142,7 +160,8 @@ pub fn execute(
     for _ in 0..jobs {
         let (queue, plan) = (Arc::clone(&queue), plan.clone());
         let (stop, sender) = (Arc::clone(&stop), sender.clone());
-        thread::spawn(move || work(&queue, &plan, &stop, &sender));
+        let shared = shared_adapter.clone();
+        thread::spawn(move || work(&queue, &plan, shared.as_deref(), &stop, &sender));
     }
     drop(sender);
     let result = collect(directory, plan, deadline, &receiver, on_progress);
@@ -197,6 +216,7 @@ fn collect(
 fn work(
     (queue, returned): &(Mutex<Queue>, Condvar),
     plan: &Plan,
+    shared: Option<&Shared>,
     stop: &AtomicBool,
     sender: &Sender<Message>,
 ) {
@@ -227,7 +247,7 @@ fn work(
             let _ = sender.send(Message::Stage { task: Arc::clone(&id), event });
         };
         let index = work.index;
-        let solved = pool.install(|| solve(work, plan, stop, &mut on_event));
+        let solved = pool.install(|| solve(work, plan, shared, stop, &mut on_event));
         let Ok(mut solved) = solved else { return };
         lock().take_back(index, &mut solved, plan);
         returned.notify_all();
@@ -241,6 +261,7 @@ fn work(
 fn solve(
     work: Work,
     plan: &Plan,
+    shared: Option<&Shared>,
     stop: &AtomicBool,
     on_event: &mut dyn FnMut(Event),
 ) -> Result<Solved, Interrupted> {
@@ -253,6 +274,13 @@ fn solve(
         replay: plan.replay.as_ref().and_then(|records| records.get(&task.id)),
         interrupted: stop,
     };
+    if let Some(Shared { adapter, seconds }) = shared {
+        let solved = predict_task(engine, &task, Some(adapter), recipe, limits, on_event)?;
+        let mut record = solved.record;
+        record.seconds.fit += seconds;
+        record.seconds.total += seconds;
+        return Ok(Solved { record, adapter: None });
+    }
     match earlier {
         None => solve_task(engine, &task, recipe, limits, on_event),
         Some(Solved { record, adapter }) => {
@@ -340,11 +368,11 @@ impl Queue {
     fn take_back(&mut self, index: usize, solved: &mut Solved, plan: &Plan) {
         if let Order::Worth { allocation, known } = &mut self.order {
             let standing = solved.record.standing(most_steps(plan));
-            solved.record.abstained = standing.is_hopeless();
+            let is_hopeless = standing.is_hopeless(&plan.recipe.schedule);
+            solved.record.abstained = is_hopeless;
             allocation.returned(index, standing);
             // What nobody goes back to need not be held.
-            let is_open = standing.is_open && !standing.is_hopeless();
-            known[index] = is_open.then(|| solved.clone());
+            known[index] = (standing.is_open && !is_hopeless).then(|| solved.clone());
         } else {
             self.least = self.least.max(solved.record.seconds.baseline);
         }
@@ -383,6 +411,7 @@ pub(super) mod tests {
             interrupted: Box::leak(Box::new(AtomicBool::new(false))),
             replay: None,
             keep_adapters: true,
+            shared_from: None,
         }
     }
 
@@ -422,6 +451,33 @@ pub(super) mod tests {
             })
             .into();
         assert!(texts.iter().all(|t| *t == texts[0]));
+    }
+
+    #[test]
+    fn one_adapter_serves_all_tasks_is_fitted_once_and_repeated() {
+        let mut plan = Plan { schedule: Schedule { jobs: 2, ..plan().schedule }, ..plan() };
+        let mut recipe = recipe();
+        (recipe.fit.scope, recipe.fit.format) = (FitScope::Shared, crate::adapter::FitFormat::Icl);
+        plan.recipe = Arc::new(recipe);
+        let directory = tempfile::tempdir().unwrap();
+        let (_, text) = run(directory.path(), &plan);
+        let records = read_run(directory.path()).unwrap().records;
+        assert!(records.values().all(|record| record.fitted && record.steps == 0));
+        assert!(records.values().all(|record| record.seconds.total >= record.seconds.fit));
+        let own = crate::run::shared_path(directory.path());
+        load_adapter(&own).unwrap();
+        assert!(!adapter_path(directory.path(), "a").exists());
+        // Gone on with, the same adapter answers; so it does where the run is repeated.
+        let lines = fs::read_to_string(directory.path().join("records.jsonl")).unwrap();
+        let first = lines.split_inclusive('\n').next().unwrap();
+        fs::write(directory.path().join("records.jsonl"), first).unwrap();
+        let slow = Mock { step: Duration::from_secs(60), ..Mock::default() };
+        plan.engine = Arc::new(slow);
+        assert_eq!(run(directory.path(), &plan).1, text);
+        let replay = records.iter().map(|(id, r)| (id.clone(), r.replay())).collect();
+        let again = tempfile::tempdir().unwrap();
+        let plan = Plan { replay: Some(Arc::new(replay)), shared_from: Some(own), ..plan };
+        assert_eq!(run(again.path(), &plan).1, text);
     }
 
     #[test]
@@ -544,11 +600,11 @@ pub(super) mod tests {
     #[test]
     fn hopeless_tasks_are_marked_and_not_gone_back_to() {
         let directory = tempfile::tempdir().unwrap();
-        let mut plan = scheduled_plan(1, 1.5);
+        let mut plan = scheduled_plan(1, 6.0);
         let mut recipe = Recipe::clone(&plan.recipe);
-        recipe.fit.hold_out = 0.3;
+        (recipe.fit.hold_out, recipe.schedule.abstain_after) = (0.3, 20);
         plan.recipe = Arc::new(recipe);
-        let (step, view) = (Duration::from_millis(5), Duration::from_millis(1));
+        let (step, view) = (Duration::from_millis(2), Duration::from_millis(1));
         plan.engine = Arc::new(Mock { step, view, scattered: true });
         run(directory.path(), &plan);
         let records = read_run(directory.path()).unwrap().records;

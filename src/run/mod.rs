@@ -8,6 +8,7 @@ mod manifest;
 mod merge;
 mod schedule;
 mod shard;
+mod shared;
 
 pub use adapter::{AdapterError, load_adapter, save_adapter};
 pub use directory::{
@@ -18,3 +19,4 @@ pub use manifest::{Difference, Identity, Limits, hash_replays, hash_tasks};
 pub use merge::merge;
 pub use schedule::{Deadline, Schedule, Share};
 pub use shard::{BadShard, Shard};
+pub use shared::shared_path;

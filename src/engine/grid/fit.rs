@@ -6,7 +6,7 @@ use super::GridEngine;
 use super::parameters::{Optimizers, Parameters};
 use crate::adapter::FitConfig;
 use crate::arc::{Task, infer_shape};
-use crate::dataset::{Episode, EpisodeSource, Format, Query};
+use crate::dataset::{Episode, Format, Query};
 use crate::engine::course::{Steps, rate, run, sources};
 use crate::engine::{
     Check, Encoded, EngineError, Fit, FitLimits, FitPlan, FitStep, StopReason, Told, canvas_of,
@@ -52,21 +52,22 @@ fn most_probable(log_probs: &[f32; 11]) -> u8 {
     (1..11).fold(0, |best, i| if log_probs[i] > log_probs[best] { i } else { best }) as u8
 }
 
-/// Fits a fresh adapter; see [`crate::engine::Engine::fit`].
+/// Fits an adapter to one task or several; see [`crate::engine::Engine::fit`].
 pub(super) fn fit(
     engine: &GridEngine,
-    task: &Task,
+    tasks: &[Task],
     plan: FitPlan<'_>,
     limits: FitLimits<'_>,
     on_step: &mut dyn FnMut(&FitStep),
 ) -> Result<Fit, EngineError> {
-    let (sources, mut notes) = sources(task, plan);
+    let (sources, mut notes) = sources(tasks, plan);
     if sources.is_empty() {
         return Ok(Fit { notes, ..Fit::none(StopReason::NotFitted) });
     }
-    let formats: Vec<Format> = sources.iter().map(EpisodeSource::format).collect();
-    let mut fit = TaskFit::new(engine, task, plan, &limits, &formats)?;
-    if !fit.told {
+    let mut formats: Vec<Format> = sources.iter().map(|(_, source)| source.format()).collect();
+    formats.dedup();
+    let mut fit = TaskFit::new(engine, tasks, plan, &limits, &formats)?;
+    if !fit.told[0] && tasks.len() == 1 {
         notes.push("the output's shape is predicted: no shape rule fits".into());
     }
     let (mut course, values) = run(&mut fit, &sources, plan, &limits, notes, on_step)?;
@@ -78,28 +79,29 @@ pub(super) fn fit(
 
 /// A fit under way.
 struct TaskFit<'a> {
-    task: &'a Task,
+    tasks: &'a [Task],
     config: &'a FitConfig,
     /// The base model as constants of this fit's own graph.
     base: GridModel,
     parameters: Parameters,
     optimizers: Optimizers,
-    /// Canvas cells that a step may have.
-    most: usize,
-    /// Whether queries are told the shapes of their outputs.
-    told: bool,
+    /// Canvas cells that a step may have, for each task.
+    most: Vec<usize>,
+    /// Whether queries are told the shapes of their outputs, for each task.
+    told: Vec<bool>,
 }
 
 impl<'a> TaskFit<'a> {
     fn new(
         engine: &GridEngine,
-        task: &'a Task,
+        tasks: &'a [Task],
         plan: FitPlan<'a>,
         limits: &FitLimits<'_>,
         formats: &[Format],
     ) -> Result<Self, EngineError> {
         let config = plan.fit;
-        let most = cells_within(&engine.model, task, limits.memory_bytes, config.max_tokens)?;
+        let most = |task| cells_within(&engine.model, task, limits.memory_bytes, config.max_tokens);
+        let most = tasks.iter().map(most).collect::<Result<_, _>>()?;
         let weight_decay = config.weight_decay;
         let optimizers = Optimizers {
             adamw: AdamW { betas: config.betas, weight_decay },
@@ -107,13 +109,15 @@ impl<'a> TaskFit<'a> {
                 .then_some(Muon { momentum: MOMENTUM, weight_decay }),
         };
         let e2e = formats.contains(&Format::E2e);
-        let mut parameters = Parameters::new(&engine.model, plan, &task.id, e2e, &optimizers);
+        let name = if let [task] = tasks { task.id.as_str() } else { "shared" };
+        let mut parameters = Parameters::new(&engine.model, plan, name, e2e, &optimizers);
         if let Some(start) = plan.start {
             parameters.begin_from(engine, start.adapter)?;
         }
         let mut base = engine.model.map(&mut |_, tensor| Tensor::from_inner(tensor));
         base.precision = config.precision;
-        Ok(Self { task, config, base, parameters, optimizers, most, told: is_told(task) })
+        let told = tasks.iter().map(is_told).collect();
+        Ok(Self { tasks, config, base, parameters, optimizers, most, told })
     }
 }
 
@@ -122,15 +126,16 @@ impl Steps for TaskFit<'_> {
 
     fn step(
         &mut self,
+        task: usize,
         episode: Episode,
         format: Format,
         t: usize,
         progress: f32,
     ) -> Result<f32, EngineError> {
-        let episode = trim(episode, self.most);
+        let episode = trim(episode, self.most[task]);
         let canvas = canvas_of(&episode.pairs);
         let mut encoded = Encoded::default();
-        encoded.add(&episode, format, 0, |p| tell(self.told, p.output.shape(), canvas));
+        encoded.add(&episode, format, 0, |p| tell(self.told[task], p.output.shape(), canvas));
 
         let tracked = |v: &Tensor<2>| Tensor::from_inner(v.clone()).require_grad();
         let values: Vec<Tensor<2>> = self.parameters.values.iter().map(tracked).collect();
@@ -174,22 +179,22 @@ impl Steps for TaskFit<'_> {
     fn held_out_check(&self) -> Result<Check, EngineError> {
         let base = self.base.map(&mut |_, tensor| tensor.inner());
         let (model, _, lora) = self.parameters.install(&base, &self.parameters.values);
-        let examples = &self.task.examples;
+        let (examples, most, told) = (&self.tasks[0].examples, self.most[0], self.told[0]);
         let n = examples.len();
         let canvas = canvas_of(examples);
         let others = |target: usize| (0..n).filter(|&i| i != target).collect();
         let all: Vec<Query> =
             (0..n).map(|target| Query { target, context: others(target) }).collect();
         // One demonstration at a time if all together are too large.
-        let together = 2 * n * canvas.0 * canvas.1 <= self.most;
+        let together = 2 * n * canvas.0 * canvas.1 <= most;
         let groups: Vec<Vec<Query>> =
             if together { vec![all] } else { all.into_iter().map(|q| vec![q]).collect() };
         let mut exact = 0;
         for queries in groups {
             let episode = Episode { pairs: examples.clone(), queries, frame: None };
             let mut encoded = Encoded::default();
-            encoded.add(&trim(episode, self.most), Format::Icl, 0, |p| {
-                tell(self.told, p.output.shape(), canvas)
+            encoded.add(&trim(episode, most), Format::Icl, 0, |p| {
+                tell(told, p.output.shape(), canvas)
             });
             let log_probs = log_probabilities(model.forward(&encoded.batch, None, lora.as_ref()));
             let predicted: Vec<u8> = log_probs.iter().map(most_probable).collect();

@@ -76,7 +76,17 @@ impl Engine for GridEngine {
         limits: FitLimits<'_>,
         on_step: &mut dyn FnMut(&FitStep),
     ) -> Result<Fit, EngineError> {
-        fit::fit(self, task, plan, limits, on_step)
+        fit::fit(self, std::slice::from_ref(task), plan, limits, on_step)
+    }
+
+    fn fit_shared(
+        &self,
+        tasks: &[Task],
+        plan: FitPlan<'_>,
+        limits: FitLimits<'_>,
+        on_step: &mut dyn FnMut(&FitStep),
+    ) -> Result<Fit, EngineError> {
+        fit::fit(self, tasks, plan, limits, on_step)
     }
 
     fn predict(
@@ -326,6 +336,31 @@ mod tests {
         let tight = FitLimits { memory_bytes: 1000, ..limits(2) };
         let error = engine.fit(&task, plan, tight, &mut |_| ()).unwrap_err();
         assert!(matches!(error, EngineError::Memory { .. }), "{error}");
+    }
+
+    #[test]
+    fn one_adapter_learns_two_tasks_at_once() {
+        let engine = engine();
+        let turned =
+            |e: &Example| Example { output: Grid::filled(3, 4, 6), input: e.input.clone() };
+        let first = recolor_task(4);
+        let examples = first.examples.iter().map(turned).collect();
+        let second = Task { id: "filled".into(), examples, tests: first.tests.clone() };
+        let alone = Task { examples: first.examples[..1].to_vec(), ..first.clone() };
+        let set = ["fit.scope=shared", "fit.format=icl", "fit.learning_rate=1e-2"];
+        let recipe =
+            recipe(&[&set[..], &["dataset.colors=none", "dataset.dihedrals=false"]].concat());
+        let (dataset, lora, config) = (&recipe.dataset, &recipe.lora, &recipe.fit);
+        let plan = FitPlan { dataset, lora, fit: config, seed: 0, start: None };
+        let tasks = [first, alone, second];
+        let fit = engine.fit_shared(&tasks, plan, limits(240), &mut |_| ()).unwrap();
+        // Turn by turn, and what has one demonstration takes no part.
+        for task in 0..2 {
+            let losses: Vec<f32> = fit.curve.iter().skip(task).step_by(2).map(|s| s.loss).collect();
+            assert!(losses[119] < losses[0] / 3.0, "task {task}: {} → {}", losses[0], losses[119]);
+            assert!(fit.curve.iter().all(|step| step.check.is_none()));
+        }
+        assert_eq!(fit.adapter.unwrap().formats, [Format::Icl]);
     }
 
     #[test]

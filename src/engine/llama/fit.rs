@@ -3,7 +3,7 @@
 use super::LlamaEngine;
 use crate::adapter::FitConfig;
 use crate::arc::Task;
-use crate::dataset::{Episode, EpisodeSource, Format};
+use crate::dataset::{Episode, Format};
 use crate::engine::course::{Steps, rate, run, sources};
 use crate::engine::{Adapter, Check, EngineError, Fit, FitLimits, FitPlan, FitStep, StopReason};
 use crate::llama::{Batch, Lora, LoraGradients, Sequence, Trainer, score};
@@ -20,7 +20,7 @@ pub(super) fn fit(
     limits: FitLimits<'_>,
     on_step: &mut dyn FnMut(&FitStep),
 ) -> Result<Fit, EngineError> {
-    let (sources, notes) = sources(task, plan);
+    let (sources, notes) = sources(std::slice::from_ref(task), plan);
     if sources.is_empty() {
         return Ok(Fit { notes, ..Fit::none(StopReason::NotFitted) });
     }
@@ -29,7 +29,7 @@ pub(super) fn fit(
     course.notes.extend(fit.notes());
     course.adapter = values.map(|lora| Adapter {
         base: engine.info.sha256.clone(),
-        formats: sources.iter().map(EpisodeSource::format).collect(),
+        formats: sources.iter().map(|(_, source)| source.format()).collect(),
         tensors: lora.to_tensors(),
         lora: Some(lora.config),
     });
@@ -105,6 +105,7 @@ impl Steps for TaskFit<'_> {
 
     fn step(
         &mut self,
+        _: usize,
         episode: Episode,
         _: Format,
         t: usize,
