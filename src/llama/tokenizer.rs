@@ -139,6 +139,11 @@ impl Tokenizer {
         &self.path
     }
 
+    /// Number of tokens.
+    pub fn n_tokens(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
     /// A text in tokens; special tokens are recognized where the text spells them, and none are added.
     ///
     /// # Errors

@@ -22,6 +22,10 @@ const BUILT_IN: [(&str, &str); 5] = [
 pub struct TextFormat {
     /// How settings call it.
     pub name: String,
+    /// Whether a tokenizer says by its vocabulary alone that its model was trained on this format: it then holds the
+    /// format's characters and nothing else.
+    #[serde(default)]
+    pub own_vocabulary: bool,
     /// What stands before the first demonstration.
     pub prologue: String,
     /// How a grid is written.

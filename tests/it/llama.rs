@@ -718,6 +718,11 @@ fn what_pretrain_exports_loads_back() {
     };
     let folder = run("whole", "4", "LlamaForCausalLM");
     let bytes = |folder: &Path| fs::read(folder.join("model.safetensors")).unwrap();
+    let folder_name = folder.display().to_string();
+    let mut solve = vec!["solve", "demo", "--limit", "2", "--steps", "2", "--model", &folder_name];
+    solve.extend(["--set", "views.count=2", "--set", "decode.method=greedy"]);
+    let (solved, _) = place.json(&solve);
+    assert_eq!(solved["trained_on"].as_array().unwrap().len(), 2, "{solved}");
     let qwen = run("qwen", "1", "Qwen3ForCausalLM");
     for (folder, name) in [(&folder, "llama"), (&qwen, "qwen3")] {
         let model = load(folder);

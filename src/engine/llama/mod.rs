@@ -15,9 +15,10 @@ use super::{
 };
 use crate::arc::{Grid, Task, View};
 use crate::candidate::{MapMeta, Predictions};
+use crate::contamination::TrainingPairs;
 use crate::llama::{
     BadTensor, CheckpointError, Llama, LlamaError, Lora, Tokenizer, TokenizerError,
-    checkpoint_files,
+    checkpoint_files, training_pairs,
 };
 use crate::memory::map_file;
 use writer::Writer;
@@ -30,6 +31,7 @@ pub struct LlamaEngine {
     writer: Writer,
     info: ModelInfo,
     gradient_checkpointing: bool,
+    training_pairs: Option<TrainingPairs>,
 }
 
 /// Why a checkpoint cannot be made ready.
@@ -80,7 +82,8 @@ impl LlamaEngine {
             device: device_name.to_owned(),
         };
         let gradient_checkpointing = language.gradient_checkpointing;
-        Ok(Self { model, writer, info, gradient_checkpointing })
+        let training_pairs = training_pairs(folder)?;
+        Ok(Self { model, writer, info, gradient_checkpointing, training_pairs })
     }
 
     /// The adapter's updates on the model's device.
@@ -117,6 +120,10 @@ fn sha256(folder: &Path) -> Result<String, CheckpointError> {
 impl Engine for LlamaEngine {
     fn info(&self) -> ModelInfo {
         self.info.clone()
+    }
+
+    fn training_pairs(&self) -> Option<&TrainingPairs> {
+        self.training_pairs.as_ref()
     }
 
     fn fit(

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::arc::{Example, Grid, N_COLORS};
 use crate::dataset::Episode;
 use crate::llama::{Sequence, TokenFilter, Tokenizer, TokenizerError};
-use crate::text::{Grammar, SpecialTokens, TextFormat, target_tokens};
+use crate::text::{CharVocabulary, Grammar, SpecialTokens, TextFormat, target_tokens};
 
 /// Why tasks cannot be written for a checkpoint.
 #[derive(Debug, thiserror::Error)]
@@ -133,6 +133,10 @@ impl Writer {
         let (mut fitting, mut reasons) = (Vec::new(), Vec::new());
         for name in TextFormat::names() {
             let format = TextFormat::built_in(name).expect("its own names");
+            if format.own_vocabulary && tokenizer.n_tokens() != CharVocabulary::of(&format).len() {
+                reasons.push(format!("{name}: the vocabulary is not the format's own"));
+                continue;
+            }
             match Self::with(&tokenizer, format) {
                 Ok(writer) => fitting.push(writer),
                 Err(error) => reasons.push(format!("{name}: {error}")),
