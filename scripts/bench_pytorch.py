@@ -319,7 +319,8 @@ def compare(args):
 def summarize(pick, kind, results):
     median = {name: statistics.median(s for r in runs for s in r["seconds"]) for name, runs in results.items()}
     memory = {name: max(r["peak_bytes"] for r in runs) for name, runs in results.items()}
-    best = lambda prefix: min((n for n in median if n.startswith(prefix)), key=median.get)
+    # A precision whose modes were not asked for has no best one.
+    best = lambda prefix: min((n for n in median if n.startswith(prefix)), key=median.get, default=None)
     f32, bf16 = best("f32"), best("bf16")
     return {
         "pick": pick,
@@ -328,23 +329,26 @@ def summarize(pick, kind, results):
         "gflop": results["rust-f32"][0]["gflop"],
         "arc_ttt_seconds": median["rust-f32"],
         "arc_ttt_bf16_seconds": median["rust-bf16"],
-        "pytorch_f32_seconds": median[f32],
-        "pytorch_bf16_seconds": median[bf16],
+        "pytorch_f32_seconds": median.get(f32),
+        "pytorch_bf16_seconds": median.get(bf16),
         "pytorch_f32_mode": f32,
         "pytorch_bf16_mode": bf16,
         "arc_ttt_peak_bytes": memory["rust-f32"],
-        "pytorch_peak_bytes": min(memory[f32], memory[bf16]),
+        "pytorch_peak_bytes": min(memory[mode] for mode in (f32, bf16) if mode),
     }
 
 
 def describe(row, peak):
     ours = min(row["arc_ttt_seconds"], row["arc_ttt_bf16_seconds"])
     rate = row["gflop"] / row["arc_ttt_seconds"]
+    theirs = [
+        f"{row[f'pytorch_{p}_mode']} {row[f'pytorch_{p}_seconds']:.4f} s ({row[f'pytorch_{p}_seconds'] / ours:.2f} times ours)"
+        for p in ("f32", "bf16")
+        if row[f"pytorch_{p}_mode"]
+    ]
     return (
         f"{row['pick']:<8}{row['kind']:<8}{row['task']}  {row['arc_ttt_seconds']:.4f} s (bf16 "
-        f"{row['arc_ttt_bf16_seconds']:.4f} s)  PyTorch {row['pytorch_f32_mode']} {row['pytorch_f32_seconds']:.4f} s, "
-        f"{row['pytorch_bf16_mode']} {row['pytorch_bf16_seconds']:.4f} s  ratio f32 "
-        f"{row['pytorch_f32_seconds'] / ours:.2f}, bf16 {row['pytorch_bf16_seconds'] / ours:.2f}  "
+        f"{row['arc_ttt_bf16_seconds']:.4f} s)  PyTorch {', '.join(theirs)}  "
         f"{rate:.0f} GFLOP/s ({100 * rate / peak['f32_gflops']:.0f} % of {peak['f32_gflops']:.0f})  memory "
         f"{row['arc_ttt_peak_bytes'] >> 20} and {row['pytorch_peak_bytes'] >> 20} MiB"
     )
