@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::config::LlamaConfig;
 use crate::arc::write_atomically;
+use crate::text::tokenizer_json;
 
 const TOKENIZER: &str = "tokenizer.json";
 const SETTINGS: &str = "tokenizer_config.json";
@@ -217,31 +218,7 @@ fn read(path: &Path) -> Result<Vec<u8>, TokenizerError> {
 /// # Errors
 /// [`TokenizerError::Io`].
 pub fn write_tokenizer(folder: &Path) -> Result<(), TokenizerError> {
-    let vocabulary: serde_json::Map<String, Value> = GRID_VOCABULARY
-        .iter()
-        .enumerate()
-        .map(|(id, token)| ((*token).into(), json!(id)))
-        .collect();
-    // Digits and the end of a row are characters, which the model of the tokenizer finds; longer tokens are found
-    // beforehand.
-    let longer = GRID_VOCABULARY.iter().enumerate().filter(|(_, token)| token.len() > 1);
-    let added: Vec<Value> = longer
-        .map(|(id, token)| {
-            json!({
-                "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
-                "normalized": false, "special": token.starts_with('<'),
-            })
-        })
-        .collect();
-    let tokenizer = json!({
-        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
-        "normalizer": null, "pre_tokenizer": null, "post_processor": null, "decoder": {"type": "Fuse"},
-        "model": {
-            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
-            "vocab": vocabulary, "merges": [],
-        },
-    });
+    let tokenizer = tokenizer_json(&GRID_VOCABULARY);
     let settings = json!({
         "tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": false,
         "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>",

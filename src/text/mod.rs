@@ -13,5 +13,5 @@ mod write;
 pub use format::{FormatError, GridText, PairText, TextFormat};
 pub use grammar::{Beginning, Grammar};
 pub use parse::TextError;
-pub use vocabulary::CharVocabulary;
+pub use vocabulary::{CharVocabulary, tokenizer_json};
 pub use write::{SpecialTokens, Written, target_tokens};

@@ -1,8 +1,6 @@
 //! One token a character: tokenizers for models that are trained from nothing.
 
-use std::collections::BTreeMap;
-
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{SpecialTokens, TextFormat};
 
@@ -86,37 +84,44 @@ impl CharVocabulary {
     /// Files that `AutoTokenizer` of transformers reads beside a checkpoint for at most `max_length` tokens: names and
     /// contents.
     pub fn files(&self, max_length: usize) -> Vec<(&'static str, Value)> {
-        let numbers = self.tokens.iter().enumerate();
-        let vocab: BTreeMap<&str, usize> = numbers.map(|(i, token)| (token.as_str(), i)).collect();
-        let special = |(id, content): (usize, &String)| {
-            json!({
-                "id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
-                "normalized": false, "special": true,
-            })
-        };
-        let added: Vec<Value> = self.tokens.iter().enumerate().take(3).map(special).collect();
-        // Byte-pair encoding without a pair: nothing is ever merged.
-        let tokenizer = json!({
-            "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
-            "normalizer": null, "pre_tokenizer": null, "post_processor": null,
-            "decoder": {"type": "Fuse"},
-            "model": {
-                "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-                "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
-                "ignore_merges": false, "vocab": vocab, "merges": [],
-            },
-        });
+        let tokens: Vec<&str> = self.tokens.iter().map(String::as_str).collect();
         let names = json!({"bos_token": BOS, "eos_token": EOS, "pad_token": PAD});
         let mut config = names.clone();
         config["tokenizer_class"] = "PreTrainedTokenizerFast".into();
         config["model_max_length"] = max_length.into();
         config["clean_up_tokenization_spaces"] = false.into();
         vec![
-            ("tokenizer.json", tokenizer),
+            ("tokenizer.json", tokenizer_json(&tokens)),
             ("tokenizer_config.json", config),
             ("special_tokens_map.json", names),
         ]
     }
+}
+
+/// A `tokenizer.json` of these tokens, numbered in their order, most of which are characters. The longer ones are found
+/// first; those that begin with `<` are special.
+pub fn tokenizer_json(tokens: &[&str]) -> Value {
+    let vocab: Map<String, Value> =
+        tokens.iter().enumerate().map(|(id, token)| ((*token).to_owned(), json!(id))).collect();
+    let longer = tokens.iter().enumerate().filter(|(_, token)| token.chars().count() > 1);
+    let added: Vec<Value> = longer
+        .map(|(id, token)| {
+            json!({
+                "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": token.starts_with('<'),
+            })
+        })
+        .collect();
+    // Byte-pair encoding without a pair: nothing is ever merged.
+    json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
+        "normalizer": null, "pre_tokenizer": null, "post_processor": null, "decoder": {"type": "Fuse"},
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
+            "ignore_merges": false, "vocab": vocab, "merges": [],
+        },
+    })
 }
 
 #[cfg(test)]
