@@ -83,7 +83,7 @@ fn main() -> Result<()> {
                     let next: Vec<_> = (0..args.rows)
                         .map(|row| Sequence::prompt(&[token(row, args.tokens + step)]))
                         .collect();
-                    let next = Batch::padded(&next)?.behind(&vec![args.tokens + step; args.rows]);
+                    let next = Batch::padded(&next)?;
                     let logits = model.next_logits(&next, Some(&lora), Some(&mut cache))?;
                     said = logits.max().into_scalar::<f32>();
                 }

@@ -10,8 +10,9 @@ use crate::recipe::{Recipe, RecipeError, for_family};
 use crate::vote::VoteConfig;
 
 /// The embedded comparisons, by name.
-pub const COMPARISONS: [(&str, &str); 6] = [
+pub const COMPARISONS: [(&str, &str); 7] = [
     ("formats", include_str!("../../data/recipes/compare-formats.toml")),
+    ("language", include_str!("../../data/recipes/compare-language.toml")),
     ("ablation-paper", include_str!("../../data/recipes/ablation-paper.toml")),
     ("ablation-scaling", include_str!("../../data/recipes/ablation-scaling.toml")),
     ("ablation-stopping", include_str!("../../data/recipes/ablation-stopping.toml")),
@@ -295,8 +296,9 @@ mod tests {
 
     #[test]
     fn every_embedded_comparison_resolves_and_its_baseline_is_there() {
-        for (name, _) in COMPARISONS {
-            let comparison = Comparison::read(name, None, &[], Family::Grid).unwrap();
+        let all = COMPARISONS.map(|(name, _)| (name, Family::Grid));
+        for (name, family) in all.into_iter().chain([("language", Family::Llama)]) {
+            let comparison = Comparison::read(name, None, &[], family).unwrap();
             assert!(comparison.variants.len() >= 4, "{name}");
             assert!(comparison.baseline < comparison.variants.len());
         }

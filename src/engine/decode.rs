@@ -10,6 +10,8 @@ pub enum DecodeMethod {
     Greedy,
     /// That, and tokens drawn at random some times.
     Sample,
+    /// That, and the most probable grids that a beam finds, row by row.
+    Beam,
     /// That, and every grid with a probability above a threshold, found depth-first (Franzen et al. 2025).
     Search,
 }
@@ -26,6 +28,8 @@ pub struct DecodeConfig {
     pub max_nodes: usize,
     /// Search: wall seconds at most, in each view; 0 sets no limit.
     pub seconds: f64,
+    /// Beam: beginnings that are followed, and grids that are found, in each view.
+    pub beams: usize,
     /// Sample: grids drawn in each view.
     pub samples: usize,
     /// Sample: what scores are divided by; the lower, the nearer to greedy.

@@ -31,16 +31,10 @@ const WORTH_THREADS: usize = 1 << 17;
 pub struct CausalSequence {
     /// Its tokens in the batch.
     pub own: Range<usize>,
-    /// The cache's row that holds its earlier tokens.
+    /// The row of the cache that it goes on with; without a cache it means nothing.
     pub row: usize,
-    /// Where they stand in that row, in their order.
-    pub cached: Vec<Range<usize>>,
-}
-
-impl CausalSequence {
-    fn n_cached(&self) -> usize {
-        self.cached.iter().map(Range::len).sum()
-    }
+    /// Tokens that this row holds; its own are written behind them.
+    pub past: usize,
 }
 
 /// How a flat buffer of tokens is divided into sequences, and how each token is turned.
@@ -52,14 +46,10 @@ pub struct CausalLayout {
     pub cos: Vec<f32>,
     /// Their sines.
     pub sin: Vec<f32>,
-    /// Rows of the batch; all are equally long.
-    pub n_rows: usize,
-    /// Tokens that each row of the cache holds, padding included.
-    pub past: usize,
 }
 
 impl CausalLayout {
-    /// Panics unless no token belongs to two sequences and every range is inside its buffer.
+    /// Panics if a token belongs to two sequences or is none of the buffer's.
     pub(super) fn check(&self, n_tokens: usize) {
         let mut owned = vec![false; n_tokens];
         for sequence in &self.sequences {
@@ -67,8 +57,6 @@ impl CausalLayout {
                 assert!(!*owned, "a token belongs to one sequence");
                 *owned = true;
             }
-            let within = sequence.cached.iter().all(|range| range.end <= self.past);
-            assert!(sequence.row < self.n_rows && within, "a cached range outside the cache");
         }
     }
 }
@@ -124,17 +112,11 @@ pub(super) struct Cached<'a> {
 }
 
 impl<'a> Cached<'a> {
-    /// A head's keys and values of some tokens of a row, side by side.
-    fn of(
-        self,
-        heads: GroupedHeads,
-        row: usize,
-        head: usize,
-        tokens: &Range<usize>,
-    ) -> [&'a [f32]; 2] {
+    /// A head's keys and values of a sequence's earlier tokens, side by side.
+    fn of(self, heads: GroupedHeads, sequence: &CausalSequence, head: usize) -> [&'a [f32]; 2] {
         let hd = heads.head_dim;
-        let first = (row * heads.n_kv_heads + head / heads.group()) * self.capacity;
-        let range = (first + tokens.start) * hd..(first + tokens.end) * hd;
+        let first = (sequence.row * heads.n_kv_heads + head / heads.group()) * self.capacity;
+        let range = first * hd..(first + sequence.past) * hd;
         [&self.keys[range.clone()], &self.values[range]]
     }
 }
@@ -170,7 +152,7 @@ pub(super) fn causal_forward(
     let (hd, d, width) = (heads.head_dim, heads.queries(), heads.width());
     let n = qkv.len() / width;
     out.fill(0.0);
-    let work = |s: &CausalSequence| (s.n_cached() + s.own.len()) * s.own.len() * hd;
+    let work = |s: &CausalSequence| (s.past + s.own.len()) * s.own.len() * hd;
     let total: usize = layout.sequences.iter().map(work).sum::<usize>() * heads.n_heads;
     let (out, lse) = (Shared::new(out), Shared::new(log_sum_exp));
     let units = units(layout, heads);
@@ -178,14 +160,11 @@ pub(super) fn causal_forward(
         let [q, k, v] = heads.columns(head).map(|at| gather(qkv, width, at, &sequence.own, hd));
         let nq = sequence.own.len();
         let (mut o, mut l) = (Buffer::stale(nq * hd), Buffer::stale(nq));
-        let cached: Vec<[&[f32]; 2]> = cache
-            .iter()
-            .flat_map(|c| sequence.cached.iter().map(|r| c.of(heads, sequence.row, head, r)))
-            .collect();
+        let cached = cache.map_or([&[][..]; 2], |cache| cache.of(heads, sequence, head));
         if nq <= FEW {
-            few_queries(heads, &q, [&k, &v], &cached, &mut o, &mut l);
+            few_queries(heads, &q, [&k, &v], cached, &mut o, &mut l);
         } else {
-            blocks_of_queries(heads, &q, [&k, &v], &cached, &mut o, &mut l);
+            blocks_of_queries(heads, &q, [&k, &v], cached, &mut o, &mut l);
         }
         for (i, row) in sequence.own.clone().enumerate() {
             // SAFETY: a token belongs to one sequence (`CausalLayout::check`), a column range to one head.
@@ -207,33 +186,26 @@ fn few_queries(
     heads: GroupedHeads,
     q: &[f32],
     own: [&[f32]; 2],
-    cached: &[[&[f32]; 2]],
+    cached: [&[f32]; 2],
     out: &mut [f32],
     log_sum_exp: &mut [f32],
 ) {
     let hd = heads.head_dim;
-    let n_cached = cached.iter().map(|part| part[0].len()).sum::<usize>() / hd;
+    let n_cached = cached[0].len() / hd;
     for (i, q) in q.chunks_exact(hd).enumerate() {
         let own = own.map(|part| &part[..(i + 1) * hd]);
-        let parts = || cached.iter().chain([&own]);
         let mut scores = Buffer::stale(n_cached + i + 1);
-        let mut rest = &mut scores[..];
-        for [keys, _] in parts() {
-            let (now, later) = rest.split_at_mut(keys.len() / hd);
-            dot_each(q, keys, heads.scale(), now);
-            rest = later;
-        }
+        let (earlier, among) = scores.split_at_mut(n_cached);
+        dot_each(q, cached[0], heads.scale(), earlier);
+        dot_each(q, own[0], heads.scale(), among);
         let n = scores.len();
         let mut inverse = [0.0];
         softmax_rows(&mut scores, n, f32::INFINITY, &mut log_sum_exp[i..=i], &mut inverse);
         let out = &mut out[i * hd..(i + 1) * hd];
         out.fill(0.0);
-        let mut shares = &scores[..];
-        for [_, values] in parts() {
-            let (now, later) = shares.split_at(values.len() / hd);
-            add_weighted(now, values, inverse[0], out);
-            shares = later;
-        }
+        let (earlier, among) = scores.split_at(n_cached);
+        add_weighted(earlier, cached[1], inverse[0], out);
+        add_weighted(among, own[1], inverse[0], out);
     }
 }
 
@@ -242,22 +214,19 @@ fn blocks_of_queries(
     heads: GroupedHeads,
     q: &[f32],
     own: [&[f32]; 2],
-    cached: &[[&[f32]; 2]],
+    cached: [&[f32]; 2],
     out: &mut [f32],
     log_sum_exp: &mut [f32],
 ) {
     let hd = heads.head_dim;
-    let n_cached = cached.iter().map(|part| part[0].len()).sum::<usize>() / hd;
+    let n_cached = cached[0].len() / hd;
     let nq = q.len() / hd;
     let nk = n_cached + nq;
     let tiles = |part: usize| {
         let mut all = Buffer::stale(nk * hd);
-        let mut rest = &mut all[..];
-        for from in cached.iter().map(|c| c[part]).chain([own[part]]) {
-            let (now, later) = rest.split_at_mut(from.len());
-            now.copy_from_slice(from);
-            rest = later;
-        }
+        let (earlier, among) = all.split_at_mut(n_cached * hd);
+        earlier.copy_from_slice(cached[part]);
+        among.copy_from_slice(own[part]);
         all.chunks(BLOCK * hd)
             .map(|tile| {
                 let tile = Mat::new(tile, tile.len() / hd, hd);

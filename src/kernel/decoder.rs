@@ -19,7 +19,9 @@ use rayon::prelude::*;
 
 use super::block::CHUNK;
 use super::buffer::Buffer;
-use super::causal::{Cached, CausalLayout, GroupedHeads, causal_backward, causal_forward};
+use super::causal::{
+    Cached, CausalLayout, CausalSequence, GroupedHeads, causal_backward, causal_forward,
+};
 use super::matmul::{Into, Mat, Packed, Precision, multiply};
 use super::rows::{add_assign, gain_chunks, rms_norm, rms_norm_backward, rotate_head, sum_chunks};
 use super::simd::{exp_nonpositive, multiversion};
@@ -275,16 +277,22 @@ pub(super) struct CacheMut<'a> {
 }
 
 impl CacheMut<'_> {
-    /// Writes the turned keys and the values of all tokens behind those that each row holds.
+    /// Writes the turned keys and the values of each sequence behind the tokens that its row holds.
     fn write(&mut self, layout: &CausalLayout, heads: GroupedHeads, qkv: &[f32]) {
-        let (hd, length) = (heads.head_dim, qkv.len() / heads.width() / layout.n_rows);
-        for (token, row) in qkv.chunks_exact(heads.width()).enumerate() {
-            let (batch_row, at) = (token / length, layout.past + token % length);
-            let (keys, values) = row[heads.queries()..].split_at(heads.keys());
-            for (to, from) in [(&mut *self.keys, keys), (&mut *self.values, values)] {
-                for (head, from) in from.chunks_exact(hd).enumerate() {
-                    let place = (batch_row * heads.n_kv_heads + head) * self.capacity + at;
-                    to[place * hd..(place + 1) * hd].copy_from_slice(from);
+        let (hd, width) = (heads.head_dim, heads.width());
+        let n_rows = self.keys.len() / (heads.n_kv_heads * self.capacity * hd);
+        let mut written = vec![false; n_rows];
+        for CausalSequence { own, row, past } in &layout.sequences {
+            assert!(!std::mem::replace(&mut written[*row], true), "two sequences of a row");
+            assert!(past + own.len() <= self.capacity, "more tokens than the cache has room for");
+            for (token, at) in own.clone().zip(*past..) {
+                let token = &qkv[token * width..][heads.queries()..width];
+                let (keys, values) = token.split_at(heads.keys());
+                for (to, from) in [(&mut *self.keys, keys), (&mut *self.values, values)] {
+                    for (head, from) in from.chunks_exact(hd).enumerate() {
+                        let place = (row * heads.n_kv_heads + head) * self.capacity + at;
+                        to[place * hd..(place + 1) * hd].copy_from_slice(from);
+                    }
                 }
             }
         }

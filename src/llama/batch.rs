@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::attention::Behind;
 use crate::kernel::CausalSequence;
 
 /// A sequence of tokens, and which of them are to be predicted.
@@ -79,13 +80,15 @@ pub struct Batch {
     pub(super) length: usize,
     /// Row by row; padding is token 0.
     pub(super) tokens: Vec<u32>,
-    /// Place in its sequence.
+    /// Place among its sequence's tokens in the batch.
     pub(super) positions: Vec<u32>,
     /// Number of its sequence within the row, from 1; padding is 0.
     pub(super) segments: Vec<u32>,
     targets: Vec<bool>,
     /// Where each sequence lies in the lists above.
     places: Vec<Range<usize>>,
+    /// Rows of a cache that the rows go on with; `None` if these are all, in their order.
+    pub(super) cache_rows: Option<Vec<usize>>,
 }
 
 impl Batch {
@@ -110,23 +113,22 @@ impl Batch {
         Self::in_rows(sequences, length, usize::MAX)
     }
 
-    /// The same tokens behind rows of these lengths, as a cache holds them: row `i` goes on with its sequence at
-    /// position `lengths[i]`.
-    ///
-    /// # Panics
-    /// If there is not one sequence a row, and one length for each.
-    pub fn behind(mut self, lengths: &[usize]) -> Self {
-        assert!(self.places.len() == self.n_rows && lengths.len() == self.n_rows, "one each");
-        for (row, &past) in self.positions.chunks_mut(self.length).zip(lengths) {
-            row.iter_mut().for_each(|position| *position += past as u32);
-        }
-        self
+    /// One token a row.
+    pub(super) fn step(tokens: &[u32]) -> Self {
+        let sequences: Vec<Sequence> = tokens.iter().map(|&t| Sequence::prompt(&[t])).collect();
+        Self::padded(&sequences).expect("one token each")
     }
 
-    /// One token behind each row.
-    pub(super) fn step(tokens: &[u32], lengths: &[usize]) -> Self {
-        let sequences: Vec<Sequence> = tokens.iter().map(|&t| Sequence::prompt(&[t])).collect();
-        Self::padded(&sequences).expect("one token each").behind(lengths)
+    /// The same tokens, to go on with these rows of a cache, one for each row here; without this, with all rows in
+    /// their order.
+    pub(super) fn on_rows(self, rows: Vec<usize>) -> Self {
+        debug_assert_eq!(rows.len(), self.n_rows, "one each");
+        Self { cache_rows: Some(rows), ..self }
+    }
+
+    /// Whether no two sequences share a row.
+    pub(super) fn has_a_sequence_a_row(&self) -> bool {
+        self.places.len() == self.n_rows
     }
 
     fn in_rows(sequences: &[Sequence], length: usize, per_row: usize) -> Result<Self, InputError> {
@@ -138,6 +140,7 @@ impl Batch {
             segments: Vec::new(),
             targets: Vec::new(),
             places: Vec::with_capacity(sequences.len()),
+            cache_rows: None,
         };
         // The room that is left in the last row, and the sequences in it.
         let (mut room, mut in_row) = (0, 0);
@@ -207,19 +210,11 @@ impl Batch {
         targets.map(|i| (i - 1, self.tokens[i])).unzip()
     }
 
-    /// The sequences as the fused kernels want them, behind the `cached` tokens' segments of each row.
-    pub(super) fn causal(&self, cached: &[Vec<u32>]) -> Vec<CausalSequence> {
+    /// The sequences as the fused kernels want them.
+    pub(super) fn causal(&self, behind: &Behind) -> Vec<CausalSequence> {
         let sequence = |own: &Range<usize>| {
-            let (row, segment) = (own.start / self.length, self.segments[own.start]);
-            let mut ranges: Vec<Range<usize>> = Vec::new();
-            let earlier = cached.get(row).into_iter().flatten().enumerate();
-            for (at, _) in earlier.filter(|&(_, s)| *s == segment) {
-                match ranges.last_mut() {
-                    Some(last) if last.end == at => last.end += 1,
-                    _ => ranges.push(at..at + 1),
-                }
-            }
-            CausalSequence { own: own.clone(), row, cached: ranges }
+            let row = own.start / self.length;
+            CausalSequence { own: own.clone(), row: behind.rows[row], past: behind.past[row] }
         };
         self.places.iter().map(sequence).collect()
     }

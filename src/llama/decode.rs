@@ -39,11 +39,14 @@ pub fn greedy(
     max_new_tokens: usize,
     filter: &dyn TokenFilter,
 ) -> Result<Vec<Generated>, InputError> {
-    generate(model, lora, prompts, ends, max_new_tokens, filter, &mut |_, choices| {
-        let best =
-            |best: (u32, f32), other: (u32, f32)| if other.1 > best.1 { other } else { best };
-        choices.iter().copied().reduce(best).map(|(token, _)| token)
-    })
+    let mut choose = |_, choices: &[(u32, f32)]| most_probable(choices);
+    generate(model, lora, prompts, ends, max_new_tokens, filter, &mut choose)
+}
+
+/// Of equals the first.
+pub(super) fn most_probable(choices: &[(u32, f32)]) -> Option<u32> {
+    let best = |best: (u32, f32), other: (u32, f32)| if other.1 > best.1 { other } else { best };
+    choices.iter().copied().reduce(best).map(|(token, _)| token)
 }
 
 /// Tokens drawn at random from those that `filter` allows, each prompt from its own stream, with scores divided by
@@ -78,7 +81,7 @@ pub fn sample(
 }
 
 /// Chooses the next token of a row among those that may follow, with their log-probabilities.
-type Choose<'a> = dyn FnMut(usize, &[(u32, f32)]) -> Option<u32> + 'a;
+pub(super) type Choose<'a> = dyn FnMut(usize, &[(u32, f32)]) -> Option<u32> + 'a;
 
 fn generate(
     model: &Llama,
@@ -89,43 +92,64 @@ fn generate(
     filter: &dyn TokenFilter,
     choose: &mut Choose<'_>,
 ) -> Result<Vec<Generated>, InputError> {
-    let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
     let mut cache = KvCache::default();
-    let mut batch = read_beginnings(model, lora, &prompts, &mut cache)?;
+    generate_into(&mut cache, model, lora, prompts, ends, max_new_tokens, filter, choose)
+}
+
+/// Decodes prompts with an empty cache, which then holds for each prompt what was read: all but the last token.
+pub(super) fn generate_into(
+    cache: &mut KvCache,
+    model: &Llama,
+    lora: Option<&Lora>,
+    prompts: &[Vec<u32>],
+    ends: &[u32],
+    max_new_tokens: usize,
+    filter: &dyn TokenFilter,
+    choose: &mut Choose<'_>,
+) -> Result<Vec<Generated>, InputError> {
+    let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+    let mut batch = read_beginnings(model, lora, &prompts, cache)?;
     let empty = Generated { tokens: Vec::new(), log_prob: 0.0, ended: false };
     let mut generated = vec![empty; prompts.len()];
-    let mut live = vec![max_new_tokens > 0; prompts.len()];
-    let mut allowed = vec![true; model.config.vocab_size];
-    while live.contains(&true) {
-        let log_probs = log_probs(model.next_logits(&batch, lora, Some(&mut cache))?);
-        // A row that is finished goes on with token 0, which no one looks at.
-        let mut next = vec![0; prompts.len()];
-        for (i, answer) in generated.iter_mut().enumerate() {
-            if !live[i] {
-                continue;
-            }
-            allowed.fill(true);
-            filter.restrict(&answer.tokens, &mut allowed);
-            let choices = log_probs[i].iter().enumerate().filter(|&(token, _)| allowed[token]);
-            let choices: Vec<(u32, f32)> = choices.map(|(token, &l)| (token as u32, l)).collect();
-            let Some(token) = choose(i, &choices) else {
-                live[i] = false;
-                continue;
-            };
-            next[i] = token;
+    let mut live: Vec<usize> = (0..prompts.len()).collect();
+    if max_new_tokens == 0 {
+        live.clear();
+    }
+    while !live.is_empty() {
+        let log_probs = log_probs(model.next_logits(&batch, lora, Some(cache))?);
+        let mut next = Vec::with_capacity(live.len());
+        let mut goes_on = Vec::with_capacity(live.len());
+        for (&row, log_probs) in live.iter().zip(&log_probs) {
+            let answer = &mut generated[row];
+            let choices = choices(log_probs, &answer.tokens, filter);
+            let Some(token) = choose(row, &choices) else { continue };
             answer.tokens.push(token);
-            answer.log_prob += f64::from(log_probs[i][token as usize]);
+            answer.log_prob += f64::from(log_probs[token as usize]);
             answer.ended = ends.contains(&token);
-            let full = prompts[i].len() + answer.tokens.len() > model.config.max_length;
-            live[i] = !answer.ended && answer.tokens.len() < max_new_tokens && !full;
+            let full = prompts[row].len() + answer.tokens.len() > model.config.max_length;
+            if !answer.ended && answer.tokens.len() < max_new_tokens && !full {
+                next.push(token);
+                goes_on.push(row);
+            }
         }
-        let last = |(prompt, answer): (&&[u32], &Generated)| {
-            (prompt.len() + answer.tokens.len()).saturating_sub(1).min(model.config.max_length - 1)
-        };
-        let places: Vec<usize> = prompts.iter().zip(&generated).map(last).collect();
-        batch = Batch::step(&next, &places);
+        live = goes_on;
+        if !live.is_empty() {
+            batch = Batch::step(&next).on_rows(live.clone());
+        }
     }
     Ok(generated)
+}
+
+/// The tokens that may follow a prefix, with their log-probabilities.
+pub(super) fn choices(
+    log_probs: &[f32],
+    prefix: &[u32],
+    filter: &dyn TokenFilter,
+) -> Vec<(u32, f32)> {
+    let mut allowed = vec![true; log_probs.len()];
+    filter.restrict(prefix, &mut allowed);
+    let all = log_probs.iter().enumerate().filter(|&(token, _)| allowed[token]);
+    all.map(|(token, &log_prob)| (token as u32, log_prob)).collect()
 }
 
 /// Reads prompts into an empty cache, but for the ends that come back as the batch to go on with: at least the last
@@ -150,10 +174,9 @@ fn read_in_parts(
     cache: &mut KvCache,
     part: usize,
 ) -> Result<Batch, InputError> {
-    let rest = |from: usize| -> Result<Batch, InputError> {
-        let rows: Vec<Sequence> = prompts.iter().map(|p| Sequence::prompt(&p[from..])).collect();
-        let batch = Batch::padded(&rows)?;
-        Ok(if from == 0 { batch } else { batch.behind(&vec![from; prompts.len()]) })
+    let batch = |from: usize, to: usize| {
+        let part = |p: &&[u32]| Sequence::prompt(&p[from..to.min(p.len())]);
+        Batch::padded(&prompts.iter().map(part).collect::<Vec<_>>())
     };
     let longest = prompts.iter().map(|p| p.len()).max().unwrap_or(0);
     let shortest = prompts.iter().map(|p| p.len()).min().unwrap_or(0);
@@ -161,12 +184,10 @@ fn read_in_parts(
     // What is left is a part, or begins where the shortest prompt ends.
     while longest - read > part && read + 1 < shortest {
         let to = (read + part).min(shortest - 1);
-        let rows: Vec<Sequence> = prompts.iter().map(|p| Sequence::prompt(&p[read..to])).collect();
-        let batch = Batch::padded(&rows)?.behind(&vec![read; prompts.len()]);
-        model.hidden_states(&batch, lora, Some(cache))?;
+        model.hidden_states(&batch(read, to)?, lora, Some(cache))?;
         read = to;
     }
-    rest(read)
+    batch(read, longest)
 }
 
 /// What a model says of an answer.
@@ -216,7 +237,7 @@ pub fn score(
             Sequence::prompt(&[&[last], &answer[..answer.len() - 1]].concat())
         };
         let rows: Vec<Sequence> = together.iter().map(row).collect();
-        let batch = Batch::padded(&rows)?.behind(&vec![beginning.len(); n]);
+        let batch = Batch::padded(&rows)?;
         let hidden = model.hidden_states(&batch, lora, Some(&mut cache.repeated(n)))?;
         let [_, length] = batch.shape();
         let read = together.iter().enumerate();

@@ -1,6 +1,7 @@
 //! The fused blocks against Burn's operations and finite differences, on random models larger than the goldens.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
@@ -228,7 +229,7 @@ fn behind_a_cache_tokens_are_as_in_one_pass() {
             let copy = cache.clone();
             let part = |s: &Sequence| Sequence::prompt(&s.tokens[range.clone()]);
             let parts: Vec<Sequence> = rows.iter().map(part).collect();
-            let part = Batch::padded(&parts).unwrap().behind(&[range.start; 2]);
+            let part = Batch::padded(&parts).unwrap();
             let logits = values(model.next_logits(&part, Some(&lora), Some(&mut cache)).unwrap());
             for row in 0..2 {
                 let at = (row * 230 + range.end - 1) * 24;
@@ -241,20 +242,61 @@ fn behind_a_cache_tokens_are_as_in_one_pass() {
 }
 
 #[test]
+fn rows_of_a_cache_go_on_each_by_itself() {
+    for name in ARCHITECTURES {
+        let model = model(name);
+        let lora = adapter(&model, 3);
+        let rows = sequences(&[50, 90, 70]);
+        let batch = Batch::padded(&rows).unwrap();
+        let expected = values(model.logits(&batch, Some(&lora)).unwrap());
+        for model in [&model, &burn_operations(&model)] {
+            let mut cache = KvCache::default();
+            let check = |cache: &mut KvCache, parts: &[(usize, Range<usize>)]| {
+                let part = |(row, range): &(usize, Range<usize>)| {
+                    Sequence::prompt(&rows[*row].tokens[range.clone()])
+                };
+                let batch = Batch::padded(&parts.iter().map(part).collect::<Vec<_>>()).unwrap();
+                let batch = batch.on_rows(parts.iter().map(|(row, _)| *row).collect());
+                let logits = values(model.next_logits(&batch, Some(&lora), Some(cache)).unwrap());
+                for (i, (row, range)) in parts.iter().enumerate() {
+                    let at = (row * 90 + range.end - 1) * 24;
+                    let found = &logits[i * 24..][..24];
+                    let what = format!("{name} {row} {range:?} fused {}", model.fused);
+                    assert_near(found, &expected[at..at + 24], 1e-4, &what);
+                    assert_eq!(cache.lengths()[*row], range.end);
+                }
+            };
+            check(&mut cache, &[(0, 0..11), (1, 0..30), (2, 0..1)]);
+            check(&mut cache, &[(0, 11..12), (1, 30..31), (2, 1..2)]);
+            check(&mut cache, &[(2, 2..40), (1, 31..40)]);
+            cache.truncate_row(1, 7);
+            check(&mut cache, &[(1, 7..8)]);
+            check(&mut cache, &[(2, 40..41), (0, 12..13), (1, 8..9)]);
+            assert_eq!(cache.len(), 41);
+            cache.copy_rows(&[(1, 0)]);
+            assert_eq!(cache.lengths(), [9, 9, 41]);
+            let both = Batch::step(&[5, 5]).on_rows(vec![0, 1]);
+            let logits = values(model.next_logits(&both, Some(&lora), Some(&mut cache)).unwrap());
+            assert_near(&logits[..24], &logits[24..], 1e-6, "a copied row");
+        }
+    }
+}
+
+#[test]
 fn a_cache_s_copy_is_not_written_through() {
     let model = model("LlamaForCausalLM");
-    let next = |token: u32, cache: &mut KvCache, at: usize| {
-        let batch = Batch::padded(&[Sequence::prompt(&[token])]).unwrap().behind(&[at]);
+    let next = |token: u32, cache: &mut KvCache| {
+        let batch = Batch::padded(&[Sequence::prompt(&[token])]).unwrap();
         values(model.next_logits(&batch, None, Some(cache)).unwrap())
     };
     let mut cache = KvCache::default();
-    next(1, &mut cache, 0);
+    next(1, &mut cache);
     let mut copy = cache.clone();
-    next(2, &mut cache, 1);
-    next(9, &mut copy, 1);
-    let (mine, theirs) = (next(3, &mut cache, 2), next(3, &mut copy, 2));
+    next(2, &mut cache);
+    next(9, &mut copy);
+    let (mine, theirs) = (next(3, &mut cache), next(3, &mut copy));
     assert!(mine != theirs);
     copy.truncate(1);
-    next(2, &mut copy, 1);
-    assert_eq!(next(3, &mut copy, 2), mine);
+    next(2, &mut copy);
+    assert_eq!(next(3, &mut copy), mine);
 }

@@ -18,6 +18,7 @@
 
 mod attention;
 mod batch;
+mod beam;
 mod budget;
 mod checkpoint;
 mod config;
@@ -36,6 +37,7 @@ mod fused_tests;
 
 pub use attention::KvCache;
 pub use batch::{Batch, InputError, Sequence};
+pub use beam::beam;
 pub use budget::{Budget, Workload};
 pub use checkpoint::{CheckpointError, checkpoint_bytes, checkpoint_files, training_pairs};
 pub use config::{Architecture, ConfigError, LlamaConfig, RopeScaling};
@@ -44,6 +46,6 @@ pub use filter::{GridTokens, TokenFilter};
 pub use lora::{Lora, LoraError, LoraPair, Module, Target};
 pub use model::{Linear, Llama, LlamaError};
 pub use peft::{BadTensor, PeftError, load_adapter, read_adapter, save_adapter};
-pub use search::{Answer, Incomplete, Search, SearchLimits, search};
+pub use search::{Answer, Incomplete, Search, SearchLimits, Searches};
 pub use tokenizer::{GRID_VOCABULARY, Tokenizer, TokenizerError, Tokens, write_tokenizer};
 pub use train::{LoraGradients, TrainError, Trainer};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData, activation};
 
-use super::attention::{KvCache, Visibility, attend};
+use super::attention::{Behind, KvCache, Visibility, attend};
 use super::batch::{Batch, InputError};
 use super::checkpoint::{Checkpoint, CheckpointError};
 use super::config::{ConfigError, LlamaConfig};
@@ -109,8 +109,10 @@ pub(super) struct Pass<'a> {
     model: &'a Llama,
     lora: Option<&'a Lora>,
     batch: &'a Batch,
-    /// Segments of the tokens that the cache holds, row by row.
-    cached: Vec<Vec<u32>>,
+    /// Rows of the cache, and what they hold.
+    behind: Behind,
+    /// Places of the tokens in their sequences, counted from what is cached of them.
+    positions: Vec<u32>,
     shape: DecoderShape,
     layout: Arc<CausalLayout>,
     /// What blocks of Burn operations need instead of the layout.
@@ -124,17 +126,17 @@ impl<'a> Pass<'a> {
         lora: Option<&'a Lora>,
         cache: Option<&KvCache>,
     ) -> Result<Self, InputError> {
-        model.check(batch, cache)?;
         let config = &model.config;
-        let cached = cache.map_or(Vec::new(), |cache| cache.segments.clone());
-        let [cos, sin] = angles(&batch.positions, &model.frequencies);
-        let layout = CausalLayout {
-            sequences: batch.causal(&cached),
-            cos,
-            sin,
-            n_rows: batch.n_rows,
-            past: cached.first().map_or(0, Vec::len),
+        let behind = match cache {
+            Some(cache) => cache.behind(batch)?,
+            None => Behind::nothing(batch),
         };
+        let rows = batch.positions.chunks(batch.length).zip(&behind.past);
+        let positions = rows.flat_map(|(row, &past)| row.iter().map(move |p| p + past as u32));
+        let positions: Vec<u32> = positions.collect();
+        model.check(batch, &positions)?;
+        let [cos, sin] = angles(&positions, &model.frequencies);
+        let layout = CausalLayout { sequences: batch.causal(&behind), cos, sin };
         let shape = DecoderShape {
             hidden_size: config.hidden_size,
             intermediate_size: config.intermediate_size,
@@ -147,7 +149,7 @@ impl<'a> Pass<'a> {
             lora_scale: lora.map_or(0.0, |lora| lora.config.scale()),
         };
         let (layout, tensors) = (Arc::new(layout), OnceCell::new());
-        Ok(Self { model, lora, batch, cached, shape, layout, tensors })
+        Ok(Self { model, lora, batch, behind, positions, shape, layout, tensors })
     }
 
     /// The tokens' embeddings, `[n_rows · length, hidden_size]`.
@@ -178,11 +180,11 @@ impl<'a> Pass<'a> {
 
     fn tensors(&self) -> &(Rotation, Visibility) {
         self.tensors.get_or_init(|| {
-            let (positions, n_rows) = (&self.batch.positions, self.batch.n_rows);
+            let (positions, n_rows) = (&self.positions, self.batch.n_rows);
             let (dtype, device) = (self.model.embed_tokens.dtype(), self.model.device());
             let frequencies = &self.model.frequencies;
             let rotation = Rotation::new(positions, n_rows, frequencies, dtype, &device);
-            (rotation, Visibility::new(self.batch, &self.cached, &device))
+            (rotation, Visibility::new(self.batch, &self.behind.past, &device))
         })
     }
 }
@@ -323,7 +325,7 @@ impl Llama {
 
     /// Scores of each sequence's next token, not normalized.
     ///
-    /// With a cache, the batch goes on where its rows end, and is taken into it.
+    /// With a cache, the batch goes on where the cache's rows end, and is taken into it.
     ///
     /// # Shapes
     /// - returns: `[n_sequences, vocab_size]`
@@ -353,7 +355,7 @@ impl Llama {
             x = pass.block(i, x, cache.as_deref_mut());
         }
         if let Some(cache) = cache {
-            cache.advance(batch);
+            cache.advance(batch, &pass.behind);
         }
         Ok(pass.norm(x))
     }
@@ -376,18 +378,14 @@ impl Llama {
         self.project(hidden.select(0, at), lora)
     }
 
-    fn check(&self, batch: &Batch, cache: Option<&KvCache>) -> Result<(), InputError> {
+    fn check(&self, batch: &Batch, positions: &[u32]) -> Result<(), InputError> {
         let (vocab_size, most) = (self.config.vocab_size, self.config.max_length);
         if let Some(&token) = batch.tokens.iter().find(|&&t| t as usize >= vocab_size) {
             return Err(InputError::UnknownToken { token, vocab_size });
         }
-        let length = batch.positions.iter().max().map_or(0, |&p| p as usize + 1);
+        let length = positions.iter().max().map_or(0, |&p| p as usize + 1);
         if length > most {
             return Err(InputError::TooLong { length, most });
-        }
-        let (cached, rows) = (cache.map_or(0, |c| c.segments.len()), batch.n_rows);
-        if cached != 0 && cached != rows {
-            return Err(InputError::Rows { cached, rows });
         }
         Ok(())
     }
@@ -512,8 +510,8 @@ impl Block {
             lora_b: pairs.map(|pair| pair.map(|pair| pair.b.clone())),
         };
         let GroupedHeads { n_kv_heads, head_dim, .. } = pass.shape.heads;
-        let sizes = [pass.batch.n_rows, n_kv_heads, pass.batch.length, head_dim];
-        let held = cache.map(|cache| cache.reserve(i, sizes, &x.device(), x.dtype()));
+        let sizes = [n_kv_heads, pass.batch.length, head_dim];
+        let held = cache.map(|cache| cache.reserve(i, &pass.behind, sizes, &x.device(), x.dtype()));
         fused_decoder(&pass.shape, &pass.layout, parameters, x, held)
     }
 
@@ -545,7 +543,7 @@ impl Block {
         let v = heads(&self.v_proj, Target::VProj, &None, num_key_value_heads);
         let (q, k) = (rotation.turn(q), rotation.turn(k));
         let [k, v] = match cache {
-            Some(cache) => cache.extend(i, [k, v]),
+            Some(cache) => cache.extend(i, &pass.behind, [k, v]),
             None => [k, v],
         };
         let read = attend(q, k, v, visibility).swap_dims(1, 2);

@@ -5,16 +5,14 @@ use std::time::{Duration, Instant};
 
 use super::attention::KvCache;
 use super::batch::{Batch, InputError, Sequence};
-use super::decode::{log_probs, read_beginnings};
+use super::decode::{Generated, choices, generate_into, log_probs, most_probable, read_beginnings};
 use super::filter::TokenFilter;
 use super::lora::Lora;
 use super::model::Llama;
 
-/// What a search looks for, and what ends it early.
+/// What ends a search early.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SearchLimits {
-    /// Continuations with more than this probability are found, above 0.
-    pub threshold: f64,
     /// Tokens of a continuation at most, the end included.
     pub max_new_tokens: usize,
     /// Prefixes that are run through the model at most, one token each.
@@ -54,164 +52,262 @@ pub struct Search {
     pub incomplete: Option<Incomplete>,
 }
 
-/// Finds every continuation of `prompt` that ends with one of `ends`, has a probability above the threshold and
-/// passes `filter`. Probabilities are the model's, not renormalized over what the filter allows.
-///
-/// One cache serves the whole search: it is cut back where the search turns back. With a `guess`, such as the
-/// best answer of another view, prompt and guess are read in one pass and the search goes down that path first,
-/// for the cost of that pass. The guess changes no answer, only the order and the cost.
-///
-/// # Errors
-/// [`InputError`] if the prompt is empty or longer than the context, or it or the guess has an unknown token.
-///
-/// # Panics
-/// If the threshold is not above 0.
-pub fn search(
-    model: &Llama,
-    lora: Option<&Lora>,
-    prompt: &[u32],
-    guess: &[u32],
-    ends: &[u32],
-    limits: &SearchLimits,
-    filter: &dyn TokenFilter,
-) -> Result<Search, InputError> {
-    assert!(limits.threshold > 0.0, "with no threshold the search would not end");
-    if prompt.is_empty() {
-        return Err(InputError::Empty { sequence: 0 });
-    }
-    // Neither the token that ends a guess nor one at the longest length leads to anything that has to be read.
-    let ended = guess.iter().position(|token| ends.contains(token)).unwrap_or(guess.len());
-    let room = model.config.max_length.saturating_sub(prompt.len());
-    let guess = &guess[..ended.min(room).min(limits.max_new_tokens.saturating_sub(1))];
-    let mut cache = KvCache::default();
-    let both = [prompt, guess].concat();
-    // The end that comes back may reach into the prompt, and never behind its last token.
-    let (beginning, _) = both.split_at(prompt.len());
-    let rest = read_beginnings(model, lora, &[beginning], &mut cache)?.shape()[1];
-    let from = prompt.len() - rest;
-    let batch = Batch::padded(&[Sequence::prompt(&both[from..])])?.behind(&[from]);
-    let hidden = model.hidden_states(&batch, lora, Some(&mut cache))?;
-    let read: Vec<usize> = (rest - 1..rest + guess.len()).collect();
-    let known = log_probs(model.project_at(hidden, &read, lora));
-    let search = DepthFirst {
-        started: Instant::now(),
-        model,
-        lora,
-        n_prompt: prompt.len(),
-        guess,
-        known,
-        ends,
-        limits,
-        filter,
-        cache,
-        allowed: vec![true; model.config.vocab_size],
-        found: Search { answers: Vec::new(), nodes: 0, incomplete: None },
-    };
-    search.run()
-}
+/// What may follow a prefix and is more probable than the threshold by itself, with its log-probability.
+type Choices = Vec<(u32, f32)>;
 
-/// A search under way.
-struct DepthFirst<'a> {
-    started: Instant,
+/// Searches behind several prompts that have read their prompts and one guess each, and go on side by side.
+///
+/// One cache serves them all, a row each, which is cut back where a search turns back; in each round every search
+/// that is not over runs one token, all in one pass. A search goes down its guess first, for which it needs no pass
+/// any more. The guess changes no answer, only the order and the cost.
+pub struct Searches<'a> {
     model: &'a Llama,
     lora: Option<&'a Lora>,
-    n_prompt: usize,
-    guess: &'a [u32],
-    /// Log-probabilities behind each prefix of the guess, the empty one first.
-    known: Vec<Vec<f32>>,
     ends: &'a [u32],
-    limits: &'a SearchLimits,
     filter: &'a dyn TokenFilter,
+    /// Log-probability that a continuation must exceed.
+    least: f64,
     cache: KvCache,
-    allowed: Vec<bool>,
-    found: Search,
+    begun: Vec<Begun>,
+}
+
+/// A prompt and a guess that were read.
+struct Begun {
+    n_prompt: usize,
+    guess: Vec<u32>,
+    /// Choices behind each prefix of the guess, the empty one first.
+    known: Vec<Choices>,
+}
+
+impl<'a> Searches<'a> {
+    /// Decodes each prompt greedily, with the most probable continuation token by token as its guess, however
+    /// probable it is: it comes back too. The searches look for every continuation that ends with one of `ends`, has a
+    /// probability above `threshold` and passes `filter`. Probabilities are the model's, not renormalized over
+    /// what the filter allows.
+    ///
+    /// # Errors
+    /// [`InputError`] if there are no prompts, one is empty or longer than the context, or a token is unknown.
+    ///
+    /// # Panics
+    /// If the threshold is not above 0.
+    pub fn behind_greedy(
+        model: &'a Llama,
+        lora: Option<&'a Lora>,
+        prompts: &[Vec<u32>],
+        ends: &'a [u32],
+        threshold: f64,
+        filter: &'a dyn TokenFilter,
+    ) -> Result<(Vec<Generated>, Self), InputError> {
+        let least = least(threshold);
+        let mut cache = KvCache::default();
+        let mut known: Vec<Vec<Choices>> = vec![Vec::new(); prompts.len()];
+        let most = usize::MAX;
+        let mut choose = |row: usize, choices: &[(u32, f32)]| {
+            known[row].push(probable(choices, least));
+            most_probable(choices)
+        };
+        let answers =
+            generate_into(&mut cache, model, lora, prompts, ends, most, filter, &mut choose)?;
+        let begun = prompts.iter().zip(&answers).zip(known).map(|((prompt, answer), known)| {
+            // The last token was not read. Where the filter let nothing through, all were.
+            let guess = answer.tokens[..known.len().max(1) - 1].to_vec();
+            Begun { n_prompt: prompt.len(), guess, known }
+        });
+        let begun = begun.collect();
+        Ok((answers, Self { model, lora, ends, filter, least, cache, begun }))
+    }
+
+    /// Reads a prompt and a guess, such as the best answer of another view, in one pass; see
+    /// [`Searches::behind_greedy`].
+    ///
+    /// # Errors
+    /// [`InputError`] if the prompt is empty or longer than the context, or it or the guess has an unknown token.
+    ///
+    /// # Panics
+    /// If the threshold is not above 0.
+    pub fn behind_guess(
+        model: &'a Llama,
+        lora: Option<&'a Lora>,
+        prompt: &[u32],
+        guess: &[u32],
+        ends: &'a [u32],
+        threshold: f64,
+        filter: &'a dyn TokenFilter,
+    ) -> Result<Self, InputError> {
+        let least = least(threshold);
+        if prompt.is_empty() {
+            return Err(InputError::Empty { sequence: 0 });
+        }
+        // Neither the token that ends a guess nor one at the longest length leads to anything that has to be read.
+        let ended = guess.iter().position(|token| ends.contains(token)).unwrap_or(guess.len());
+        let room = model.config.max_length.saturating_sub(prompt.len());
+        let guess = guess[..ended.min(room)].to_vec();
+        let mut cache = KvCache::default();
+        let rest = read_beginnings(model, lora, &[prompt], &mut cache)?.shape()[1];
+        let both = [&prompt[prompt.len() - rest..], &guess].concat();
+        let batch = Batch::padded(&[Sequence::prompt(&both)])?;
+        let hidden = model.hidden_states(&batch, lora, Some(&mut cache))?;
+        let read: Vec<usize> = (rest - 1..rest + guess.len()).collect();
+        let log_probs = log_probs(model.project_at(hidden, &read, lora));
+        let known = log_probs.iter().enumerate();
+        let known = known.map(|(n, l)| probable(&choices(l, &guess[..n], filter), least));
+        let begun = vec![Begun { n_prompt: prompt.len(), known: known.collect(), guess }];
+        Ok(Self { model, lora, ends, filter, least, cache, begun })
+    }
+
+    /// Runs the searches, each within its limits; time counts from here.
+    ///
+    /// # Errors
+    /// None that the prompts did not have.
+    ///
+    /// # Panics
+    /// If there are not limits for each.
+    pub fn run(mut self, limits: &[SearchLimits]) -> Result<Vec<Search>, InputError> {
+        assert_eq!(limits.len(), self.begun.len(), "limits for each");
+        let started = Instant::now();
+        let context = self.model.config.max_length;
+        let mut searches: Vec<DepthFirst> = std::mem::take(&mut self.begun)
+            .into_iter()
+            .zip(limits)
+            .map(|(begun, &limits)| DepthFirst::new(begun, limits, self.least, context))
+            .collect();
+        let mut live: Vec<usize> = (0..searches.len()).collect();
+        loop {
+            live.retain(|&row| searches[row].advance(self.ends, self.least, &started));
+            if live.is_empty() {
+                break;
+            }
+            let next: Vec<u32> = live.iter().map(|&row| searches[row].last()).collect();
+            for &row in &live {
+                self.cache.truncate_row(row, searches[row].n_read());
+            }
+            let batch = Batch::step(&next).on_rows(live.clone());
+            let logits = self.model.next_logits(&batch, self.lora, Some(&mut self.cache))?;
+            for (&row, log_probs) in live.iter().zip(&log_probs(logits)) {
+                let search = &mut searches[row];
+                let choices = choices(log_probs, &search.prefix, self.filter);
+                search.open(&choices, self.least);
+            }
+        }
+        Ok(searches.into_iter().map(DepthFirst::finish).collect())
+    }
+}
+
+/// The log-probability of a threshold.
+fn least(threshold: f64) -> f64 {
+    assert!(threshold > 0.0, "with no threshold the search would not end");
+    threshold.ln()
+}
+
+fn probable(choices: &[(u32, f32)], least: f64) -> Choices {
+    choices.iter().copied().filter(|&(_, log_prob)| f64::from(log_prob) > least).collect()
 }
 
 /// A token that may follow a prefix, with the log-probability of both together.
 type Child = (u32, f64);
 
-impl DepthFirst<'_> {
-    fn run(mut self) -> Result<Search, InputError> {
-        let least = self.limits.threshold.ln();
-        let longest =
-            self.limits.max_new_tokens.min(self.model.config.max_length - self.n_prompt + 1);
-        let mut prefix: Vec<u32> = Vec::new();
-        // For each prefix of `prefix`, what is still to be tried behind it, the next one last.
-        let mut open = Vec::new();
-        if longest > 0 {
-            let log_probs = self.known[0].clone();
-            open.push(self.children(&prefix, &log_probs, 0.0, least));
-        }
-        while let Some(children) = open.last_mut() {
-            let Some((token, log_prob)) = children.pop() else {
-                open.pop();
-                prefix.pop();
-                continue;
-            };
-            prefix.push(token);
-            if self.ends.contains(&token) {
-                self.found.answers.push(Answer { tokens: prefix.clone(), log_prob });
-                prefix.pop();
-            } else if prefix.len() == longest {
-                self.found.incomplete = Some(Incomplete::Length);
-                prefix.pop();
-            } else {
-                let Some(log_probs) = self.log_probs(&prefix)? else { break };
-                open.push(self.children(&prefix, &log_probs, log_prob, least));
-            }
-        }
-        let order = |a: &Answer, b: &Answer| {
-            b.log_prob.total_cmp(&a.log_prob).then_with(|| a.tokens.cmp(&b.tokens))
+/// A search under way.
+struct DepthFirst {
+    begun: Begun,
+    limits: SearchLimits,
+    /// Tokens that an answer may have.
+    longest: usize,
+    prefix: Vec<u32>,
+    log_prob: f64,
+    /// For each prefix of `prefix`, what is still to be tried behind it, the next one last.
+    open: Vec<Vec<Child>>,
+    found: Search,
+}
+
+impl DepthFirst {
+    fn new(begun: Begun, limits: SearchLimits, least: f64, context: usize) -> Self {
+        let longest = limits.max_new_tokens.min(context - begun.n_prompt + 1);
+        let mut search = Self {
+            begun,
+            limits,
+            longest,
+            prefix: Vec::new(),
+            log_prob: 0.0,
+            open: Vec::new(),
+            found: Search { answers: Vec::new(), nodes: 0, incomplete: None },
         };
-        self.found.answers.sort_by(order);
-        Ok(self.found)
+        if longest > 0 && !search.begun.known.is_empty() {
+            search.open_known(least);
+        }
+        search
     }
 
-    /// What may follow a prefix and stays above the threshold, the most probable last, but the guess behind all.
-    fn children(
-        &mut self,
-        prefix: &[u32],
-        log_probs: &[f32],
-        log_prob: f64,
-        least: f64,
-    ) -> Vec<Child> {
-        self.allowed.fill(true);
-        self.filter.restrict(prefix, &mut self.allowed);
-        let children = log_probs.iter().zip(&self.allowed).enumerate();
-        let children = children.filter(|(_, (_, allowed))| **allowed);
-        let mut children: Vec<Child> = children
-            .map(|(token, (&own, _))| (token as u32, log_prob + f64::from(own)))
-            .filter(|&(_, total)| total > least)
-            .collect();
-        let guessed =
-            self.guess.starts_with(prefix).then(|| self.guess.get(prefix.len())).flatten();
+    /// Goes on until a prefix has to be run through the model; whether there is one.
+    fn advance(&mut self, ends: &[u32], least: f64, started: &Instant) -> bool {
+        while let Some(children) = self.open.last_mut() {
+            let Some((token, log_prob)) = children.pop() else {
+                self.open.pop();
+                self.prefix.pop();
+                continue;
+            };
+            self.prefix.push(token);
+            if ends.contains(&token) {
+                self.found.answers.push(Answer { tokens: self.prefix.clone(), log_prob });
+                self.prefix.pop();
+            } else if self.prefix.len() == self.longest {
+                self.found.incomplete = Some(Incomplete::Length);
+                self.prefix.pop();
+            } else if self.is_known() {
+                self.log_prob = log_prob;
+                self.open_known(least);
+            } else if self.limits.time.is_some_and(|time| started.elapsed() >= time) {
+                // Only where a node would be counted, so that the same number of nodes ends a search at the same place.
+                self.found.incomplete = Some(Incomplete::Time);
+                return false;
+            } else if self.found.nodes == self.limits.max_nodes {
+                self.found.incomplete = Some(Incomplete::Nodes);
+                return false;
+            } else {
+                self.log_prob = log_prob;
+                self.found.nodes += 1;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether the guess, which is tried first at each step, so that the cache still holds it, tells what follows.
+    fn is_known(&self) -> bool {
+        self.begun.guess.starts_with(&self.prefix)
+    }
+
+    fn open_known(&mut self, least: f64) {
+        let choices = std::mem::take(&mut self.begun.known[self.prefix.len()]);
+        self.open(&choices, least);
+    }
+
+    /// Opens what may follow the prefix and stays above the threshold: the guess is tried first, then the most
+    /// probable.
+    fn open(&mut self, choices: &[(u32, f32)], least: f64) {
+        let children = choices.iter().map(|&(token, own)| (token, self.log_prob + f64::from(own)));
+        let mut children: Vec<Child> = children.filter(|&(_, total)| total > least).collect();
+        let guessed = if self.is_known() { self.begun.guess.get(self.prefix.len()) } else { None };
         children.sort_by(|a, b| {
             let first = |child: &Child| Some(&child.0) == guessed;
             first(a).cmp(&first(b)).then(a.1.total_cmp(&b.1)).then(b.0.cmp(&a.0))
         });
-        children
+        self.open.push(children);
     }
 
-    /// Log-probabilities behind a prefix that is not empty; `None` if a limit is reached.
-    fn log_probs(&mut self, prefix: &[u32]) -> Result<Option<Vec<f32>>, InputError> {
-        // The guess is tried first at each step, so that the cache still holds it.
-        if self.guess.starts_with(prefix) {
-            return Ok(Some(self.known[prefix.len()].clone()));
-        }
-        // Only where a node would be counted, so that the same number of nodes ends a search at the same place.
-        if self.limits.time.is_some_and(|time| self.started.elapsed() >= time) {
-            self.found.incomplete = Some(Incomplete::Time);
-            return Ok(None);
-        }
-        if self.found.nodes == self.limits.max_nodes {
-            self.found.incomplete = Some(Incomplete::Nodes);
-            return Ok(None);
-        }
-        self.found.nodes += 1;
-        let (last, at) = (prefix[prefix.len() - 1], self.n_prompt + prefix.len() - 1);
-        self.cache.truncate(at);
-        let batch = Batch::step(&[last], &[at]);
-        let logits = self.model.next_logits(&batch, self.lora, Some(&mut self.cache))?;
-        Ok(log_probs(logits).pop())
+    /// The prefix's last token, which is to be run.
+    fn last(&self) -> u32 {
+        *self.prefix.last().expect("a prefix that is to be run")
+    }
+
+    /// Tokens before it.
+    fn n_read(&self) -> usize {
+        self.begun.n_prompt + self.prefix.len() - 1
+    }
+
+    fn finish(mut self) -> Search {
+        self.found.answers.sort_by(|a, b| {
+            b.log_prob.total_cmp(&a.log_prob).then_with(|| a.tokens.cmp(&b.tokens))
+        });
+        self.found
     }
 }

@@ -183,6 +183,7 @@ fn decode(config: &DecodeConfig) -> Result<(), RecipeError> {
     above_zero("decode.threshold", config.threshold, 1.0)?;
     within("decode.max_nodes", config.max_nodes, 0..=1_000_000_000)?;
     within("decode.seconds", config.seconds, 0.0..=1e9)?;
+    within("decode.beams", config.beams, 1..=10_000)?;
     within("decode.samples", config.samples, 0..=100_000)?;
     above_zero("decode.temperature", config.temperature, 100.0)
 }

@@ -217,6 +217,9 @@ fn decoding(recipe: &Recipe) -> String {
             "the most probable, and {} drawn at temperature {}",
             config.samples, config.temperature
         ),
+        DecodeMethod::Beam => {
+            format!("the most probable, and the best of {}", count(config.beams, "beam"))
+        }
         DecodeMethod::Search => format!(
             "every one with a probability above {}, found depth-first with at most {}",
             config.threshold,

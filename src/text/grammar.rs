@@ -98,6 +98,11 @@ impl Grammar {
         beginning.0.iter().any(|state| state.part == Part::Nothing)
     }
 
+    /// Rows of a beginning behind which another has begun.
+    pub fn n_rows(&self, beginning: &Beginning) -> usize {
+        beginning.0.iter().map(|state| state.rows).max().unwrap_or(0)
+    }
+
     fn text(&self, part: Part) -> &str {
         match part {
             Part::Open => &self.open,

@@ -325,12 +325,13 @@ fn tasks_longer_than_the_context_lose_demonstrations_and_say_so() {
 fn the_baseline_and_both_formats_of_a_language_model_are_compared() {
     let place = Place::new(&["a"]);
     checkpoint(&place, "mistral-nemo", "model");
-    let args = with_model(
-        &["compare", "formats", "tasks", "--out", "out"],
-        &["--set", "decode.method=sample"],
-    );
-    let (table, code) = place.json(&args);
-    assert_eq!(code, 0, "{table}");
-    assert_eq!(table["rows"].as_array().unwrap().len(), 4);
-    assert!(place.read("out/compare.md").contains("TTT, end-to-end"));
+    for method in ["sample", "beam"] {
+        let setting = format!("decode.method={method}");
+        let args =
+            with_model(&["compare", "formats", "tasks", "--out", method], &["--set", &setting]);
+        let (table, code) = place.json(&args);
+        assert_eq!(code, 0, "{table}");
+        assert_eq!(table["rows"].as_array().unwrap().len(), 4);
+        assert!(place.read(&format!("{method}/compare.md")).contains("TTT, end-to-end"));
+    }
 }

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use arc_ttt::adapter::LoraConfig;
 use arc_ttt::llama::{
-    Answer, Batch, GridTokens, Incomplete, InputError, KvCache, Llama, LlamaConfig, Lora, Module,
-    Search, SearchLimits, Sequence, Target, TokenFilter, TrainError, Trainer, Workload,
-    checkpoint_bytes, greedy, load_adapter, sample, save_adapter, score, search, training_pairs,
+    Answer, Batch, Generated, GridTokens, Incomplete, InputError, KvCache, Llama, LlamaConfig,
+    Lora, Module, Search, SearchLimits, Searches, Sequence, Target, TokenFilter, TrainError,
+    Trainer, Workload, beam, checkpoint_bytes, greedy, load_adapter, sample, save_adapter, score,
+    training_pairs,
 };
 use arc_ttt::model::AdamW;
 use arc_ttt::rng::stream;
@@ -68,11 +69,11 @@ impl Golden {
         &self.model.config.eos_token_ids
     }
 
-    /// The prompt, the limits, and every answer above the threshold, of the brute-force search.
-    fn search(&self) -> (Vec<u32>, SearchLimits, Vec<Answer>) {
+    /// The prompt, the threshold, the limits, and every answer above the threshold, of the brute-force search.
+    fn search(&self) -> (Vec<u32>, f64, SearchLimits, Vec<Answer>) {
         let golden = &self.json["search"];
+        let threshold = golden["threshold"].as_f64().unwrap();
         let limits = SearchLimits {
-            threshold: golden["threshold"].as_f64().unwrap(),
             max_new_tokens: golden["max_new_tokens"].as_u64().unwrap() as usize,
             max_nodes: usize::MAX,
             time: None,
@@ -82,7 +83,7 @@ impl Golden {
             tokens: tokens(&a["tokens"]),
             log_prob: a["log_prob"].as_f64().unwrap(),
         });
-        (tokens(&golden["prompt"]), limits, answers.collect())
+        (tokens(&golden["prompt"]), threshold, limits, answers.collect())
     }
 }
 
@@ -306,7 +307,6 @@ fn cached_steps_are_as_one_pass_also_behind_a_truncation() {
         let check = |cache: &mut KvCache, range: std::ops::Range<usize>| {
             let end = range.end;
             let prompt = Batch::padded(&[Sequence::prompt(&all[range.clone()])]).unwrap();
-            let prompt = prompt.behind(&[range.start]);
             let logits = golden.model.next_logits(&prompt, Some(&lora), Some(cache)).unwrap();
             let expected = &expected[(end - 1) * vocab..end * vocab];
             assert_relative(&values(logits), expected, 2e-5, &format!("{name} {range:?}"));
@@ -326,11 +326,14 @@ fn cached_steps_are_as_one_pass_also_behind_a_truncation() {
 fn run_search(
     golden: &Golden,
     guess: &[u32],
-    limits: &SearchLimits,
+    threshold: f64,
+    limits: SearchLimits,
     f: &dyn TokenFilter,
 ) -> Search {
     let (prompt, ..) = golden.search();
-    search(&golden.model, None, &prompt, guess, golden.ends(), limits, f).unwrap()
+    let (model, ends) = (&golden.model, golden.ends());
+    let begun = Searches::behind_guess(model, None, &prompt, guess, ends, threshold, f).unwrap();
+    begun.run(&[limits]).unwrap().remove(0)
 }
 
 #[track_caller]
@@ -346,21 +349,84 @@ fn assert_same(found: &[Answer], expected: &[Answer], what: &str) {
 fn the_search_finds_exactly_what_brute_force_finds_whatever_the_guess() {
     for name in MODELS {
         let golden = Golden::new(name);
-        let (_, limits, expected) = golden.search();
-        let plain = run_search(&golden, &[], &limits, &());
+        let (_, threshold, limits, expected) = golden.search();
+        let plain = run_search(&golden, &[], threshold, limits, &());
         assert_same(&plain.answers, &expected, name);
         // Longer answers were not looked for, and some of them may be as probable.
         assert_eq!(plain.incomplete, Some(Incomplete::Length));
         for answer in &expected {
-            let guided = run_search(&golden, &answer.tokens, &limits, &());
+            let guided = run_search(&golden, &answer.tokens, threshold, limits, &());
             assert_same(&guided.answers, &expected, name);
             let read = answer.tokens.len() - 1;
             assert_eq!(guided.nodes + read, plain.nodes, "{name}: the guess is read in one pass");
         }
         for wrong in [&[19, 4, 4, 4][..], &[19; 99], golden.ends()] {
-            let guided = run_search(&golden, wrong, &limits, &());
+            let guided = run_search(&golden, wrong, threshold, limits, &());
             assert_same(&guided.answers, &expected, name);
         }
+    }
+}
+
+#[test]
+fn searches_side_by_side_find_what_each_finds_alone() {
+    for name in MODELS {
+        let golden = Golden::new(name);
+        let (prompt, threshold, limits, expected) = golden.search();
+        let (model, ends) = (&golden.model, golden.ends());
+        let prompts = [prompt.clone(), prompt[..2].to_vec(), [&[7, 9, 4][..], &prompt].concat()];
+        let (answers, begun) =
+            Searches::behind_greedy(model, None, &prompts, ends, threshold, &()).unwrap();
+        let together = begun.run(&[limits; 3]).unwrap();
+        assert_same(&together[0].answers, &expected, name);
+        let mut nodes = Vec::new();
+        for ((prompt, answer), found) in prompts.iter().zip(&answers).zip(&together) {
+            let greedy = greedy(model, None, &[prompt.clone()], ends, usize::MAX, &()).unwrap();
+            assert_eq!((&answer.tokens, answer.ended), (&greedy[0].tokens, greedy[0].ended));
+            let guess = &answer.tokens[..answer.tokens.len() - 1];
+            let alone =
+                Searches::behind_guess(model, None, prompt, guess, ends, threshold, &()).unwrap();
+            let alone = alone.run(&[limits]).unwrap().remove(0);
+            assert_same(&found.answers, &alone.answers, name);
+            assert_eq!((found.nodes, found.incomplete), (alone.nodes, alone.incomplete));
+            nodes.push(found.nodes);
+        }
+        // Each has limits of its own, and the others go on.
+        let limits = [nodes[0], nodes[1] / 2, nodes[2]]
+            .map(|max_nodes| SearchLimits { max_nodes, ..limits });
+        let begun = Searches::behind_greedy(model, None, &prompts, ends, threshold, &()).unwrap().1;
+        let cut = begun.run(&limits).unwrap();
+        assert_eq!((&cut[0], &cut[2]), (&together[0], &together[2]), "{name}");
+        assert_eq!((cut[1].incomplete, cut[1].nodes), (Some(Incomplete::Nodes), nodes[1] / 2));
+    }
+}
+
+#[test]
+fn a_beam_of_one_is_greedy_and_a_wide_one_finds_the_most_probable_answers() {
+    for name in MODELS {
+        let golden = Golden::new(name);
+        let (prompt, threshold, limits, mut expected) = golden.search();
+        let width = 100;
+        let threshold = f64::max(threshold, 1.0 / width as f64);
+        let (model, ends) = (&golden.model, golden.ends());
+        let rows = |tokens: &[u32]| tokens.iter().filter(|token| **token == 14).count();
+        let run = |width: usize, rows: &dyn Fn(&[u32]) -> usize| {
+            beam(model, None, &prompt, width, ends, &(), rows).unwrap()
+        };
+        let greedy = greedy(model, None, &[prompt.clone()], ends, usize::MAX, &()).unwrap();
+        let one = run(1, &rows);
+        // Where greedy decoding does not end, nothing is found.
+        assert_eq!(one.len(), usize::from(greedy[0].ended), "{name}");
+        assert!(one.iter().all(|found| found.tokens == greedy[0].tokens));
+        // No beginning of an answer above the threshold can lose to so many others.
+        expected.retain(|answer| answer.log_prob > threshold.ln());
+        for found in [run(width, &|_| 0), run(width, &rows)] {
+            let found = found.into_iter().filter(|found| {
+                found.log_prob > threshold.ln() && found.tokens.len() <= limits.max_new_tokens
+            });
+            let answer = |g: Generated| Answer { tokens: g.tokens, log_prob: g.log_prob };
+            assert_same(&found.map(answer).collect::<Vec<_>>(), &expected, name);
+        }
+        assert_eq!(run(0, &rows), []);
     }
 }
 
@@ -368,7 +434,7 @@ fn the_search_finds_exactly_what_brute_force_finds_whatever_the_guess() {
 fn filters_leave_answers_out_and_change_no_probability() {
     for name in MODELS {
         let golden = Golden::new(name);
-        let (_, limits, mut expected) = golden.search();
+        let (_, threshold, limits, mut expected) = golden.search();
         let first = expected[0].tokens[0];
         let without = |generated: &[u32], allowed: &mut [bool]| {
             if generated.is_empty() {
@@ -376,7 +442,7 @@ fn filters_leave_answers_out_and_change_no_probability() {
             }
         };
         expected.retain(|answer| answer.tokens[0] != first);
-        let found = run_search(&golden, &[first], &limits, &without);
+        let found = run_search(&golden, &[first], threshold, limits, &without);
         assert_same(&found.answers, &expected, name);
     }
 }
@@ -384,15 +450,15 @@ fn filters_leave_answers_out_and_change_no_probability() {
 #[test]
 fn a_search_that_is_cut_short_says_so_and_one_that_is_not_says_nothing() {
     let golden = Golden::new("llama");
-    let (_, limits, expected) = golden.search();
-    let cut = run_search(&golden, &[], &SearchLimits { max_nodes: 1, ..limits }, &());
+    let (_, threshold, limits, expected) = golden.search();
+    let cut = run_search(&golden, &[], threshold, SearchLimits { max_nodes: 1, ..limits }, &());
     assert_eq!((cut.incomplete, cut.nodes), (Some(Incomplete::Nodes), 1));
     assert!(cut.answers.len() < expected.len());
     let time = Some(std::time::Duration::ZERO);
-    let cut = run_search(&golden, &[], &SearchLimits { time, ..limits }, &());
+    let cut = run_search(&golden, &[], threshold, SearchLimits { time, ..limits }, &());
     assert_eq!((cut.incomplete, cut.nodes), (Some(Incomplete::Time), 0));
     // So high a threshold that nothing is left at the longest length.
-    let high = run_search(&golden, &[], &SearchLimits { threshold: 0.999, ..limits }, &());
+    let high = run_search(&golden, &[], 0.999, limits, &());
     assert_eq!((high.incomplete, high.answers.len()), (None, 0));
 }
 
@@ -403,10 +469,9 @@ fn under_the_grammar_all_grids_come_out_and_nothing_else() {
         let colors = std::array::from_fn(|i| 4 + i as u32);
         let ends = golden.ends().to_vec();
         let grids = GridTokens { colors, row_end: 14, last_row_ends: true, ends };
-        let (_, limits, _) = golden.search();
+        let (_, _, limits, _) = golden.search();
         // So low a threshold that every grid of one or two cells in a row is above it.
-        let limits = SearchLimits { threshold: 1e-300, ..limits };
-        let found = run_search(&golden, &[], &limits, &grids);
+        let found = run_search(&golden, &[], 1e-300, limits, &grids);
         assert_eq!(found.answers.len(), 110 * golden.ends().len(), "{name}");
         for Answer { tokens, .. } in &found.answers {
             let cells = tokens.len() - 2;

@@ -1,5 +1,6 @@
 //! Answers under views, and how probable given ones are.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::LlamaEngine;
@@ -9,7 +10,7 @@ use crate::candidate::{CutReason, IMPOSSIBLE, MapMeta, Proposals};
 use crate::dataset::Format;
 use crate::engine::{Adapter, DecodeMethod, EngineError, PredictPlan};
 use crate::llama::{
-    Generated, Incomplete, Lora, SearchLimits, greedy, sample, score as scores, search,
+    Incomplete, Search, SearchLimits, Searches, beam, greedy, sample, score as scores,
 };
 use crate::rng::stream;
 
@@ -37,91 +38,112 @@ pub(super) fn predict(
         .flat_map(|view| formats.iter().map(|&format| MapMeta { view: view.clone(), format }));
     let asked = metas.map(|meta| Ok((meta.clone(), prompt(engine, task, test, &meta)?)));
     let asked = asked.collect::<Result<Vec<Asked>, EngineError>>()?;
-    let firsts = side_by_side(engine, &asked, 1, &mut |prompts, ends, _| {
-        Ok(greedy(&engine.model, lora, prompts, ends, usize::MAX, engine.writer.answers())?)
-    })?;
-    let mut proposals: Vec<Proposals> = asked
-        .iter()
-        .zip(&firsts)
-        .map(|((meta, prompt), first)| {
-            let mut proposals = Proposals {
-                meta: meta.clone(),
-                grids: Vec::new(),
-                cut: (!first[0].ended).then_some(CutReason::Length),
-                nodes: 0,
-                left_out: prompt.left_out,
-            };
-            propose(engine, &mut proposals, &first[0].tokens, first[0].log_prob);
-            proposals
-        })
-        .collect();
+    let mut proposals: Vec<Proposals> = asked.iter().map(nothing_yet).collect();
+    let (model, answers) = (&engine.model, engine.writer.answers());
+    for part in side_by_side(&asked, 1) {
+        let prompts: Vec<Vec<u32>> = part.clone().map(|i| asked[i].1.tokens.clone()).collect();
+        let (ends, method) = (&answers.ends, plan.decode.method);
+        let (firsts, begun) = if method == DecodeMethod::Search {
+            let threshold = plan.decode.threshold;
+            let (firsts, begun) =
+                Searches::behind_greedy(model, lora, &prompts, ends, threshold, answers)?;
+            (firsts, Some(begun))
+        } else {
+            (greedy(model, lora, &prompts, ends, usize::MAX, answers)?, None)
+        };
+        for (i, first) in part.clone().zip(&firsts) {
+            proposals[i].cut = (!first.ended).then_some(CutReason::Length);
+            propose(engine, &mut proposals[i], &first.tokens, first.log_prob);
+        }
+        if let Some(begun) = begun {
+            let left = plan.seconds.map(|s| (s - began.elapsed().as_secs_f64()).max(0.0));
+            let share = part.len() as f64 / (asked.len() - part.start) as f64;
+            let limits: Vec<_> =
+                part.clone().map(|i| limits(i, left.map(|s| s * share), plan)).collect();
+            for (i, found) in part.zip(begun.run(&limits)?) {
+                take_in(engine, &mut proposals[i], &found, repeated(i, plan));
+            }
+        }
+    }
     match plan.decode.method {
-        DecodeMethod::Greedy => {}
+        DecodeMethod::Greedy | DecodeMethod::Search => {}
         DecodeMethod::Sample => {
-            let stage = |i: usize| {
-                let meta = serde_json::to_string(&asked[i].0).expect("views have a JSON form");
-                format!("sample/{test}/{meta}")
-            };
             let n = plan.decode.samples;
-            let drawn = side_by_side(engine, &asked, n, &mut |prompts, ends, which| {
-                let rngs =
-                    which.iter().map(|&(i, k)| stream(plan.seed, &task.id, &stage(i), k as u64));
-                let mut rngs: Vec<_> = rngs.collect();
-                let (model, answers) = (&engine.model, engine.writer.answers());
-                Ok(sample(model, lora, prompts, ends, plan.decode.temperature, &mut rngs, answers)?)
-            })?;
-            for (proposals, drawn) in proposals.iter_mut().zip(&drawn) {
-                for answer in drawn {
-                    propose(engine, proposals, &answer.tokens, answer.log_prob);
+            for part in side_by_side(&asked, n) {
+                let which = part.map(|drawn| (drawn / n, drawn % n));
+                let prompts = which.clone().map(|(i, _)| asked[i].1.tokens.clone());
+                let rngs = which.clone().map(|(i, k)| {
+                    let meta = serde_json::to_string(&asked[i].0).expect("views have a JSON form");
+                    let stage = format!("sample/{test}/{meta}");
+                    stream(plan.seed, &task.id, &stage, k as u64)
+                });
+                let (prompts, mut rngs): (Vec<_>, Vec<_>) = (prompts.collect(), rngs.collect());
+                let (ends, temperature) = (&answers.ends, plan.decode.temperature);
+                let drawn = sample(model, lora, &prompts, ends, temperature, &mut rngs, answers)?;
+                for ((i, _), answer) in which.zip(&drawn) {
+                    propose(engine, &mut proposals[i], &answer.tokens, answer.log_prob);
                 }
             }
         }
-        DecodeMethod::Search => {
-            for (i, proposals) in proposals.iter_mut().enumerate() {
-                let left = plan.seconds.map(|s| (s - began.elapsed().as_secs_f64()).max(0.0));
-                let share = left.map(|left| left / (asked.len() - i) as f64);
-                search_one(engine, lora, &asked[i].1, &firsts[i][0], i, share, plan, proposals)?;
+        DecodeMethod::Beam => {
+            for ((_, prompt), proposals) in asked.iter().zip(&mut proposals) {
+                let (tokens, width) = (&prompt.tokens, plan.decode.beams);
+                let n_rows = |tokens: &[u32]| answers.n_rows(tokens);
+                for found in beam(model, lora, tokens, width, &answers.ends, answers, &n_rows)? {
+                    propose(engine, proposals, &found.tokens, found.log_prob);
+                }
             }
         }
     }
     Ok(proposals)
 }
 
-/// Searches under one view, with the greedy answer as the guess; `share` are the seconds that it may take.
-fn search_one(
-    engine: &LlamaEngine,
-    lora: Option<&Lora>,
-    prompt: &Prompt,
-    first: &Generated,
-    index: usize,
-    share: Option<f64>,
-    plan: PredictPlan<'_>,
-    proposals: &mut Proposals,
-) -> Result<(), EngineError> {
+fn nothing_yet((meta, prompt): &Asked) -> Proposals {
+    let left_out = prompt.left_out;
+    Proposals { meta: meta.clone(), grids: Vec::new(), cut: None, nodes: 0, left_out }
+}
+
+/// Prompts, each `n` times, in parts that there is room for at once.
+fn side_by_side(asked: &[Asked], n: usize) -> impl Iterator<Item = Range<usize>> {
+    let longest = asked.iter().map(|(_, prompt)| prompt.tokens.len()).max().unwrap_or(1);
+    let (all, at_once) = (asked.len() * n, (TOKENS_AT_ONCE / longest).max(1));
+    (0..all).step_by(at_once).map(move |start| start..all.min(start + at_once))
+}
+
+/// The steps after which this search was cut for want of time in the run that is repeated.
+fn repeated(index: usize, plan: PredictPlan<'_>) -> Option<usize> {
+    plan.cut_after.and_then(|cut| cut.get(index).copied().flatten())
+}
+
+/// What a search may spend; `share` are seconds.
+fn limits(index: usize, share: Option<f64>, plan: PredictPlan<'_>) -> SearchLimits {
     let own = Some(plan.decode.seconds).filter(|&s| s > 0.0);
     let seconds = share.into_iter().chain(own).reduce(f64::min);
-    let repeated = plan.cut_after.map(|cut| cut.get(index).copied().flatten());
     let max_nodes = plan.decode.max_nodes;
-    let limits = SearchLimits {
-        threshold: plan.decode.threshold,
+    SearchLimits {
         max_new_tokens: usize::MAX,
-        max_nodes: repeated.flatten().unwrap_or(max_nodes).min(max_nodes),
-        time: seconds.filter(|_| repeated.is_none()).map(Duration::from_secs_f64),
-    };
-    let answers = engine.writer.answers();
-    let (tokens, ends) = (&prompt.tokens, &answers.ends);
-    let found = search(&engine.model, lora, tokens, &first.tokens, ends, &limits, answers)?;
+        max_nodes: repeated(index, plan).unwrap_or(max_nodes).min(max_nodes),
+        time: seconds.filter(|_| plan.cut_after.is_none()).map(Duration::from_secs_f64),
+    }
+}
+
+/// Adds what a search has found.
+fn take_in(
+    engine: &LlamaEngine,
+    proposals: &mut Proposals,
+    found: &Search,
+    repeated: Option<usize>,
+) {
     for answer in &found.answers {
         propose(engine, proposals, &answer.tokens, answer.log_prob);
     }
     proposals.nodes = found.nodes;
     proposals.cut = found.incomplete.map(|why| match why {
         Incomplete::Length => CutReason::Length,
-        Incomplete::Nodes if repeated.flatten().is_some() => CutReason::Time,
+        Incomplete::Nodes if repeated.is_some() => CutReason::Time,
         Incomplete::Nodes => CutReason::Nodes,
         Incomplete::Time => CutReason::Time,
     });
-    Ok(())
 }
 
 /// The log-probability of grids under a view; see [`crate::engine::Engine::score`].
@@ -178,29 +200,4 @@ fn propose(engine: &LlamaEngine, proposals: &mut Proposals, tokens: &[u32], log_
     }
     let at = proposals.grids.partition_point(|(_, other)| *other >= log_prob);
     proposals.grids.insert(at, (grid, log_prob));
-}
-
-/// Decodes prompts, which of the asked ones and which repetition of it.
-type Decode<'a> =
-    dyn FnMut(&[Vec<u32>], &[u32], &[(usize, usize)]) -> Result<Vec<Generated>, EngineError> + 'a;
-
-/// Decodes each prompt `n` times, as many side by side as there is room for.
-fn side_by_side(
-    engine: &LlamaEngine,
-    asked: &[Asked],
-    n: usize,
-    decode: &mut Decode<'_>,
-) -> Result<Vec<Vec<Generated>>, EngineError> {
-    let ends = &engine.writer.answers().ends;
-    let all: Vec<(usize, usize)> =
-        (0..asked.len()).flat_map(|i| (0..n).map(move |k| (i, k))).collect();
-    let longest = asked.iter().map(|(_, prompt)| prompt.tokens.len()).max().unwrap_or(1);
-    let mut decoded = vec![Vec::with_capacity(n); asked.len()];
-    for part in all.chunks((TOKENS_AT_ONCE / longest).max(1)) {
-        let prompts: Vec<Vec<u32>> = part.iter().map(|&(i, _)| asked[i].1.tokens.clone()).collect();
-        for (&(i, _), answer) in part.iter().zip(decode(&prompts, ends, part)?) {
-            decoded[i].push(answer);
-        }
-    }
-    Ok(decoded)
 }

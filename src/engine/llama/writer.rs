@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::arc::{Example, Grid, N_COLORS};
 use crate::dataset::Episode;
 use crate::llama::{Sequence, TokenFilter, Tokenizer, TokenizerError};
-use crate::text::{CharVocabulary, Grammar, SpecialTokens, TextFormat, target_tokens};
+use crate::text::{Beginning, CharVocabulary, Grammar, SpecialTokens, TextFormat, target_tokens};
 
 /// Why tasks cannot be written for a checkpoint.
 #[derive(Debug, thiserror::Error)]
@@ -108,15 +108,27 @@ pub(super) struct Prompt {
     input: Grid,
 }
 
-impl TokenFilter for Answers {
-    fn restrict(&self, generated: &[u32], allowed: &mut [bool]) {
-        allowed.fill(false);
+impl Answers {
+    /// How far an answer's beginning has come, if it is one.
+    fn beginning(&self, tokens: &[u32]) -> Option<Beginning> {
         let piece = |token: u32| {
             let at = self.pieces.binary_search_by_key(&token, |(token, _)| *token).ok()?;
             Some(self.pieces[at].1.as_str())
         };
         let step = |at, &token: &u32| self.grammar.advance(&at, piece(token)?);
-        let Some(at) = generated.iter().try_fold(self.grammar.start(), step) else { return };
+        tokens.iter().try_fold(self.grammar.start(), step)
+    }
+
+    /// Whole rows of an answer's beginning.
+    pub(super) fn n_rows(&self, tokens: &[u32]) -> usize {
+        self.beginning(tokens).map_or(0, |at| self.grammar.n_rows(&at))
+    }
+}
+
+impl TokenFilter for Answers {
+    fn restrict(&self, generated: &[u32], allowed: &mut [bool]) {
+        allowed.fill(false);
+        let Some(at) = self.beginning(generated) else { return };
         for (token, piece) in &self.pieces {
             allowed[*token as usize] = self.grammar.advance(&at, piece).is_some();
         }
