@@ -37,6 +37,7 @@ Examples:
   arc-ttt solve tasks/ --recipe paper --steps 100 --out runs/mine
   arc-ttt solve arc-agi_test_challenges.json --deadline 11.5h
   arc-ttt solve arc-agi-1/evaluation-dev --total-time 30m --set fit.hold_out=0.3
+  arc-ttt solve demo --model Llama-3.2-1B/ --set language.text_format=mine.toml
   arc-ttt solve arc-agi-2/evaluation --shard 1/4         then: arc-ttt merge OUT RUN..
   arc-ttt solve --replay runs/mine --out runs/again      the same steps and views, without a clock")]
 pub struct Args {

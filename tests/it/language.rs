@@ -274,6 +274,40 @@ fn a_run_of_a_language_model_resumes_replays_and_is_reported() {
     assert!(page.contains("every one with a probability above") && page.contains("q_proj"));
 }
 
+#[test]
+fn a_text_format_of_the_user_s_is_kept_by_the_run() {
+    let place = Place::new(&["a"]);
+    checkpoint(&place, "qwen3", "model");
+    let nvarc = include_str!("../../data/formats/nvarc.toml");
+    let mine = nvarc.replace("\"nvarc\"", "\"mine\"").replace("<|im_end|><|im_start|>", "");
+    place.write("mine.toml", &mine);
+    let format = ["--set", "language.text_format=mine.toml"];
+    let solve = |out: &'static str| with_model(&["solve", "tasks", "--out", out], &format);
+    place.arc(&solve("run")).assert().success();
+    let first = place.read("run/submission.json");
+    let built_in = with_model(&["solve", "tasks", "--out", "nvarc"], &[]);
+    place.arc(&built_in).assert().success();
+    let losses = |run: &str| records(&place, run)[0]["curve"]["loss"].clone();
+    assert_ne!(losses("run"), losses("nvarc"), "the model has read other texts");
+    // The same command with another content of the file is another run.
+    place.write("mine.toml", &mine.replace("user\\n", "user"));
+    let error = refusal(&place, &solve("run"));
+    assert!(error.contains("language.text_format.query.before"), "{error}");
+    // A repetition needs no file.
+    fs::remove_file(place.path("mine.toml")).unwrap();
+    let again = ["solve", "tasks", "--replay", "run", "--out", "again", "--model", "model"];
+    place.arc(&again).assert().success();
+    assert_eq!(place.read("again/submission.json"), first);
+    let error = refusal(&place, &solve("other"));
+    assert!(error.contains("cannot read the text format mine.toml"), "{error}");
+    place.write("mine.toml", &mine.replace("user\\n", "human"));
+    let error = refusal(&place, &solve("other"));
+    let expected = "the text format `mine` writes the beginning of a demonstration";
+    assert!(error.contains(expected) && error.contains("FILE.toml"), "{error}");
+    place.arc(&["report", "run", "--output", "report.html"]).assert().success();
+    assert!(place.read("report.html").contains("in the format mine"));
+}
+
 fn predict<'a>(model: &'a str, adapter: &'a str) -> Vec<&'a str> {
     let args = ["predict", "tasks", "--recipe", "default", "--adapter", adapter, "--model", model];
     [&args[..], &QUICK[2..]].concat()

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use crate::arc::{Example, Grid, N_COLORS};
 use crate::dataset::Episode;
 use crate::llama::{Sequence, TokenFilter, Tokenizer, TokenizerError};
-use crate::text::{CharVocabulary, Grammar, SpecialTokens, TextFormat, target_tokens};
+use crate::text::{
+    AUTO, CharVocabulary, FormatChoice, Grammar, SpecialTokens, TextFormat, target_tokens,
+};
 
 /// Why tasks cannot be written for a checkpoint.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +19,7 @@ pub enum WriterError {
     /// A text that the tokenizer cannot spell.
     #[error(
         "the text format `{format}` writes {what} as {text:?}, for which {path} has no tokens; take a format that the \
-         model was trained on, by --set language.text_format=NAME",
+         model was trained on, by --set language.text_format=NAME or FILE.toml",
         path = .path.display()
     )]
     Unwritable {
@@ -33,7 +35,7 @@ pub enum WriterError {
     /// A token of the format's own that the tokenizer does not have.
     #[error(
         "the text format `{format}` needs the special token {token}, which {path} does not have; take a format that the \
-         model was trained on, by --set language.text_format=NAME",
+         model was trained on, by --set language.text_format=NAME or FILE.toml",
         path = .path.display()
     )]
     Special {
@@ -56,10 +58,22 @@ pub enum WriterError {
         /// The tokenizer.
         path: PathBuf,
     },
+    /// An answer that would end where it goes on.
+    #[error(
+        "the text format `{format}` does not suit {path}: the token that ends an answer also stands within answers; \
+         change the end of `query.end`",
+        path = .path.display()
+    )]
+    EndInside {
+        /// The format.
+        format: String,
+        /// The tokenizer.
+        path: PathBuf,
+    },
     /// More than one format that the tokenizer can spell.
     #[error(
         "{path} can write the text formats {formats}, and which of them the model was trained on is not to be seen; \
-         say so by --set language.text_format=NAME",
+         say so by --set language.text_format=NAME or FILE.toml",
         path = .path.display(), formats = .formats.join(", ")
     )]
     Ambiguous {
@@ -124,11 +138,15 @@ impl TokenFilter for Answers {
 }
 
 impl Writer {
-    /// For a built-in format by name, or `auto` for the one that the tokenizer can spell.
-    pub(super) fn new(tokenizer: Tokenizer, format: &str) -> Result<Self, WriterError> {
-        if format != "auto" {
-            let format = TextFormat::built_in(format).expect("recipes are validated");
-            return Self::with(&tokenizer, format);
+    /// For a format, or [`AUTO`] for the built-in one that the tokenizer can spell.
+    pub(super) fn new(tokenizer: Tokenizer, format: &FormatChoice) -> Result<Self, WriterError> {
+        match format {
+            FormatChoice::Named(name) if name == AUTO => {}
+            FormatChoice::Named(name) => {
+                let format = TextFormat::built_in(name).expect("recipes are validated");
+                return Self::with(&tokenizer, format);
+            }
+            FormatChoice::Own(format) => return Self::with(&tokenizer, (**format).clone()),
         }
         let (mut fitting, mut reasons) = (Vec::new(), Vec::new());
         for name in TextFormat::names() {
@@ -360,7 +378,7 @@ fn check_samples(
         Example { input: grid.clone(), output: turned.clone() },
         Example { input: turned, output: grid.clone() },
     ];
-    let mut ends = BTreeSet::new();
+    let (mut ends, mut inside) = (BTreeSet::new(), BTreeSet::new());
     for color in 0..N_COLORS as u8 {
         for output in [Grid::filled(1, 1, color), Grid::filled(2, 2, color)] {
             let prompt = format.write(&demonstrations, &grid, None, special).text;
@@ -374,8 +392,13 @@ fn check_samples(
             if !whole.starts_with(&prompt) || whole.len() == prompt.len() {
                 return Err(WriterError::Joined { format: format.name.clone(), path: path() });
             }
-            ends.extend(whole.last());
+            let (last, before) = whole[prompt.len()..].split_last().expect("it is longer");
+            ends.insert(*last);
+            inside.extend(before.iter().copied());
         }
+    }
+    if !ends.is_disjoint(&inside) {
+        return Err(WriterError::EndInside { format: format.name.clone(), path: path() });
     }
     Ok(ends.into_iter().collect())
 }
@@ -444,7 +467,7 @@ mod tests {
     fn writer() -> Writer {
         let folder = tempfile::tempdir().unwrap();
         write_tokenizer(folder.path()).unwrap();
-        Writer::new(Tokenizer::load(folder.path(), &config(16)).unwrap(), "auto").unwrap()
+        Writer::new(Tokenizer::load(folder.path(), &config(16)).unwrap(), &AUTO.into()).unwrap()
     }
 
     fn config(vocab_size: usize) -> LlamaConfig {
@@ -568,20 +591,33 @@ mod tests {
 
     #[test]
     fn a_tokenizer_that_can_write_several_formats_leaves_the_choice_to_the_user() {
-        let error = Writer::new(chat_tokenizer(&LLAMA), "auto").unwrap_err().to_string();
+        let error = Writer::new(chat_tokenizer(&LLAMA), &AUTO.into()).unwrap_err().to_string();
         assert!(error.contains("can write the text formats paper, architects, barc"), "{error}");
-        let error = Writer::new(chat_tokenizer(&LLAMA), "nvarc").unwrap_err().to_string();
+        let error = Writer::new(chat_tokenizer(&LLAMA), &"nvarc".into()).unwrap_err().to_string();
         assert!(error.contains("needs the special token <|im_start|>"), "{error}");
         assert_eq!(
-            Writer::new(chat_tokenizer(&LLAMA[..2]), "auto").unwrap().format(),
+            Writer::new(chat_tokenizer(&LLAMA[..2]), &AUTO.into()).unwrap().format(),
             "architects"
         );
     }
 
     #[test]
+    fn a_format_whose_answers_end_within_themselves_is_refused() {
+        let mut format = TextFormat::built_in("architects").unwrap();
+        (format.name, format.query.end) = ("mine".into(), "#\n".into());
+        assert_eq!(format.check(), Ok(()));
+        let choice = FormatChoice::Own(Box::new(format.clone()));
+        let error = Writer::new(chat_tokenizer(&LLAMA), &choice).unwrap_err().to_string();
+        assert!(error.contains("also stands within answers; change the end"), "{error}");
+        format.query.end = "#".into();
+        let writer = Writer::new(chat_tokenizer(&LLAMA), &FormatChoice::Own(Box::new(format)));
+        assert_eq!(writer.unwrap().format(), "mine");
+    }
+
+    #[test]
     fn a_special_token_is_never_spelt_by_others() {
         for name in ["paper", "barc", "architects"] {
-            let writer = Writer::new(chat_tokenizer(&LLAMA), name).unwrap();
+            let writer = Writer::new(chat_tokenizer(&LLAMA), &name.into()).unwrap();
             let prompt = writer.prompt(&[pair(2)], &Grid::filled(1, 1, 3), usize::MAX).unwrap();
             let answer = writer.answer(&prompt, &Grid::filled(2, 3, 4)).unwrap();
             assert_eq!(writer.read(&answer), Some(Grid::filled(2, 3, 4)));
