@@ -345,7 +345,8 @@ mod tests {
         check("[grid", &["TOML parse error at line 1", "keys of data/formats/paper.toml"]);
         check(&mine.replace("prologue", "prolog"), &["unknown field `prolog`", "`prologue`"]);
         check(&mine.replace("close = \"\"\n", ""), &["missing field `close`"]);
-        check(&mine.replace("\"7\"", "\"77\", \"7\""), &["an array of length 10"]);
+        check(&mine.replace("\"9\"]", "\"9\", \"x\"]"), &["invalid length 11", "the ten colors"]);
+        check(&mine.replace(", \"9\"]", "]"), &["invalid length 9", "the ten colors"]);
         check(&mine.replace("\"7\"", "\"1\""), &["color 1", "change one of them in `grid.cells`"]);
         check(&mine.replace("\"\\n\"", "\"\""), &["change `grid.between_rows`"]);
         check(&compact.replace("{bos}", ""), &["`compact` is not the built-in one of this name"]);

@@ -1,6 +1,7 @@
 //! Formats as data.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::write::SpecialTokens;
 use crate::arc::{Grid, N_COLORS};
@@ -73,6 +74,7 @@ pub struct GridText {
     /// Before the first cell.
     pub open: String,
     /// Each color.
+    #[serde(deserialize_with = "cells")]
     pub cells: [String; N_COLORS],
     /// Between the cells of a row.
     pub between_cells: String,
@@ -80,6 +82,13 @@ pub struct GridText {
     pub between_rows: String,
     /// Behind the last cell.
     pub close: String,
+}
+
+/// Exactly as many as there are colors: of a longer list an array would take the first ones and drop the rest.
+fn cells<'de, D: Deserializer<'de>>(source: D) -> Result<[String; N_COLORS], D::Error> {
+    let cells = Vec::deserialize(source)?;
+    let n = cells.len();
+    cells.try_into().map_err(|_| D::Error::invalid_length(n, &"a text for each of the ten colors"))
 }
 
 /// What stands around an input and its output.
