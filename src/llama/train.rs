@@ -110,6 +110,11 @@ impl Trainer {
         Self { gradient_checkpointing, ..self }
     }
 
+    /// As [`Trainer::with_gradient_checkpointing`], for the steps that follow.
+    pub fn set_gradient_checkpointing(&mut self, gradient_checkpointing: bool) {
+        self.gradient_checkpointing = gradient_checkpointing;
+    }
+
     /// The adapter as it stands.
     pub fn lora(&self) -> &Lora {
         &self.lora

@@ -356,6 +356,33 @@ fn tasks_longer_than_the_context_lose_demonstrations_and_say_so() {
 }
 
 #[test]
+fn fits_stay_within_the_memory_or_say_what_they_leave_out() {
+    let place = Place::new(&["a"]);
+    checkpoint(&place, "qwen3", "model");
+    let solve = |out: &'static str, memory: &'static str| {
+        let more = ["--memory", memory, "--set", "language.gradient_checkpointing=false"];
+        let output = place.arc(&with_model(&["solve", "tasks", "--out", out], &more)).output();
+        let record = records(&place, out).remove(0);
+        (output.unwrap().status.code().unwrap(), record)
+    };
+    let (code, wide) = solve("wide", "1G");
+    assert_eq!((code, &wide["notes"]), (0, &json!([])), "{wide}");
+    // A sequence of 90 tokens takes 338 KiB alone, and 405 KiB if all activations are kept.
+    let (code, narrow) = solve("narrow", "370K");
+    assert_eq!(code, 0, "{narrow}");
+    let notes = narrow["notes"].to_string();
+    assert!(notes.contains("gradient checkpointing is on for"), "{notes}");
+    let loss = |record: &Value, step: usize| record["curve"]["loss"][step].as_f64().unwrap();
+    let (one, other) = (loss(&wide, 0), loss(&narrow, 0));
+    assert!((one - other).abs() < 1e-4 * one, "{one} and {other}");
+    let (code, least) = solve("least", "10K");
+    assert_eq!(code, 1, "{least}");
+    let reason = least["failed"].as_str().unwrap();
+    assert!(reason.contains("bytes") && reason.contains("raise --memory"), "{reason}");
+    assert!(is_valid_submission(&place.path("least/submission.json"), &["a"]));
+}
+
+#[test]
 fn the_baseline_and_both_formats_of_a_language_model_are_compared() {
     let place = Place::new(&["a"]);
     checkpoint(&place, "mistral-nemo", "model");

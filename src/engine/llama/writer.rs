@@ -195,21 +195,21 @@ impl Writer {
         self.paths(episode).iter().map(|path| self.sequence(episode, path)).collect()
     }
 
-    /// The longest of an episode's texts, shortened until it has at most `most` tokens: the longest pairs of its context
-    /// go first. If the pair alone is longer, that many tokens.
+    /// The longest of an episode's texts, shortened until it fits: the longest pairs of its context go first. If the pair
+    /// alone does not fit either, that pair as an error.
     pub(super) fn shortened(
         &self,
         episode: &Episode,
-        most: usize,
-    ) -> Result<Result<Sequence, usize>, WriterError> {
+        fits: &dyn Fn(&Sequence) -> bool,
+    ) -> Result<Result<Sequence, Sequence>, WriterError> {
         let mut path = self.paths(episode).swap_remove(0);
         loop {
             let sequence = self.sequence(episode, &path)?;
-            if sequence.tokens.len() <= most {
+            if fits(&sequence) {
                 return Ok(Ok(sequence));
             }
             let context = path.pairs.iter().take(path.pairs.len() - 1).map(|&i| &episode.pairs[i]);
-            let Some(longest) = longest(context) else { return Ok(Err(sequence.tokens.len())) };
+            let Some(longest) = longest(context) else { return Ok(Err(sequence)) };
             path.pairs.remove(longest);
             path.marked.remove(longest);
         }
@@ -554,11 +554,14 @@ mod tests {
         let queries = vec![query(0, &[1, 2, 3])];
         let episode = Episode { pairs: demonstrations.to_vec(), queries, frame: None };
         let whole = writer.sequences(&episode).unwrap().remove(0).tokens.len();
-        let shorter = writer.shortened(&episode, whole - 1).unwrap().unwrap();
+        let shortened = |most: usize| {
+            writer.shortened(&episode, &|s: &Sequence| s.tokens.len() <= most).unwrap()
+        };
+        let shorter = shortened(whole - 1).unwrap();
         assert!(shorter.tokens.len() < whole && shorter.targets.last() == Some(&true));
         // Three for the user, ten and four more, and two rows.
-        let alone = writer.shortened(&episode, 3).unwrap().unwrap_err();
-        assert_eq!(alone, 3 + 2 + 4 + 3 + 1);
+        let alone = shortened(3).unwrap_err();
+        assert_eq!(alone.tokens.len(), 3 + 2 + 4 + 3 + 1);
     }
     /// A tokenizer that knows every character, and the tokens of Llama 3's chat.
     fn chat_tokenizer(special: &[&str]) -> Tokenizer {
