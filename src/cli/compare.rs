@@ -14,8 +14,8 @@ use clap::value_parser;
 use serde_json::{Value, json};
 
 use super::input::Tasks;
-use super::settings::{DEFAULT_MEMORY, MachineArgs, RecipeArgs, cores, default_jobs};
-use super::values::{bytes, duration, show_seconds};
+use super::settings::{MachineArgs, MemoryArgs, RecipeArgs, cores, default_jobs};
+use super::values::{duration, show_seconds};
 use super::{Global, Outcome, interrupt, terminal};
 use crate::arc::{Dataset, write_atomically};
 use crate::compare::{Comparison, Table, Work};
@@ -78,9 +78,8 @@ pub struct Args {
     /// Wall time for each task, such as 30s, where a variant has no limit of its own.
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Limits")]
     budget: Option<Duration>,
-    /// Memory that each task may use.
-    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = DEFAULT_MEMORY, help_heading = "Limits")]
-    memory: u64,
+    #[command(flatten)]
+    memory: MemoryArgs,
     #[command(flatten)]
     machine: MachineArgs,
     /// Tasks worked on at the same time [default: one for each core; 1 on a GPU].
@@ -96,7 +95,8 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
     let dataset = args.dataset()?;
     let out = args.out.clone().unwrap_or_else(|| default_path(&comparison, &dataset));
     let works = comparison.works();
-    let model = args.machine.load_engine(&comparison.variants[0].recipe)?.info();
+    let engine = args.machine.load_engine(&comparison.variants[0].recipe)?;
+    let model = engine.info();
     let interrupted = interrupt::flag();
     std::fs::create_dir_all(out.join("runs")).with_context(|| out.display().to_string())?;
     if !global.json {
@@ -110,7 +110,8 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
         }
         let directory = out.join("runs").join(&work.name);
         let jobs = args.jobs(&model.device).min(dataset.tasks.len()).max(1);
-        let limits = limits(work, dataset.tasks.len(), jobs, args.memory);
+        let memory_bytes = args.memory.bytes(engine.as_ref(), &work.recipe);
+        let limits = limits(work, dataset.tasks.len(), jobs, memory_bytes);
         let identity = Identity::new(&work.recipe, &dataset, model.clone(), limits);
         // A scheduled run may have a record of each task and some time left.
         if is_finished(&directory, &identity)? && !work.scheduled {
@@ -223,7 +224,7 @@ impl Args {
         option("--steps", work.steps.map(|n| n.to_string()));
         option("--budget", limits.budget_seconds.map(|s| format!("{s}s")));
         option("--total-time", limits.total_seconds.map(|s| format!("{s}s")));
-        option("--memory", Some(self.memory.to_string()));
+        option("--memory", Some(limits.memory_bytes.to_string()));
         option("--model", Some(self.machine.model.clone()));
         option("--device", Some(self.machine.device.clone()));
         option("--threads", self.machine.threads.map(|n| n.to_string()));

@@ -11,8 +11,8 @@ use serde_json::json;
 use super::chart::chart;
 use super::input::Tasks;
 use super::predict::{draw, one_task};
-use super::settings::{DEFAULT_MEMORY, MachineArgs, RecipeArgs};
-use super::values::{bytes, duration, show_bytes, show_seconds};
+use super::settings::{MachineArgs, MemoryArgs, RecipeArgs};
+use super::values::{duration, show_bytes, show_seconds};
 use super::{Global, Outcome, interrupt, terminal};
 use crate::arc::Task;
 use crate::engine::{Engine, Fit, FitStep, StopReason};
@@ -49,10 +49,8 @@ pub struct Args {
     /// Wall time for the fit, such as 30s or 2m.
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Limits")]
     budget: Option<Duration>,
-    /// Memory that the fit may use.
-    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = DEFAULT_MEMORY,
-        help_heading = "Limits")]
-    memory: u64,
+    #[command(flatten)]
+    memory: MemoryArgs,
     #[command(flatten)]
     machine: MachineArgs,
 }
@@ -67,7 +65,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
         let fit = args.fit(engine.as_ref(), &task, &recipe, interrupted, global)?;
         // An interrupt has ended the fit; the prediction is wanted all the same.
         let undisturbed = AtomicBool::new(false);
-        let limits = args.limits(&undisturbed, None);
+        let limits = args.limits(engine.as_ref(), &recipe, &undisturbed, None);
         let adapter = fit.adapter.as_ref();
         let solved = predict_task(engine.as_ref(), &task, adapter, &recipe, limits, &mut |_| {});
         anyhow::Ok((fit, solved.expect("nobody interrupts")))
@@ -117,11 +115,17 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
 }
 
 impl Args {
-    fn limits<'a>(&self, interrupted: &'a AtomicBool, seconds: Option<f64>) -> TaskLimits<'a> {
+    fn limits<'a>(
+        &self,
+        engine: &dyn Engine,
+        recipe: &Recipe,
+        interrupted: &'a AtomicBool,
+        seconds: Option<f64>,
+    ) -> TaskLimits<'a> {
         TaskLimits {
             seconds,
             steps: self.steps,
-            memory_bytes: self.memory,
+            memory_bytes: self.memory.bytes(engine, recipe),
             replay: None,
             interrupted,
         }
@@ -140,7 +144,7 @@ impl Args {
         let mut curve =
             Curve { steps: Vec::new(), bar: live.then(ProgressBar::no_length), drawn: None };
         let seconds = self.budget.map(|time| time.as_secs_f64());
-        let limits = self.limits(interrupted, seconds);
+        let limits = self.limits(engine, recipe, interrupted, seconds);
         let fit = fit_task(engine, task, recipe, limits, &mut |step| curve.add(step));
         curve.end();
         let fit = fit?;

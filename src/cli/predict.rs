@@ -9,8 +9,7 @@ use serde_json::json;
 
 use super::input::Tasks;
 use super::progress::attempts;
-use super::settings::{DEFAULT_MEMORY, MachineArgs, RecipeArgs};
-use super::values::bytes;
+use super::settings::{MachineArgs, MemoryArgs, RecipeArgs};
 use super::{Global, Outcome, interrupt, terminal};
 use crate::arc::{Submission, Task};
 use crate::evaluate::TaskScore;
@@ -38,9 +37,8 @@ pub struct Args {
     adapter: Option<PathBuf>,
     #[command(flatten)]
     recipe: RecipeArgs,
-    /// Memory that the task may use.
-    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = DEFAULT_MEMORY)]
-    memory: u64,
+    #[command(flatten)]
+    memory: MemoryArgs,
     #[command(flatten)]
     machine: MachineArgs,
 }
@@ -58,7 +56,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
     let limits = TaskLimits {
         seconds: None,
         steps: None,
-        memory_bytes: args.memory,
+        memory_bytes: args.memory.bytes(engine.as_ref(), &recipe),
         replay: None,
         interrupted,
     };

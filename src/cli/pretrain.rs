@@ -47,8 +47,11 @@ Examples:
 The folder given by --out holds state.safetensors (everything needed to go on) and model.safetensors
 (the averaged weights as 16-bit floats, for --model). Both are rewritten every few minutes.
 
+A line of progress has canvas cells a second, then the loss and the share of exact outputs of each format.
+
 A recipe whose [model] names an `architecture` trains a language model on the same tasks as text. Its weights are
-in the folder checkpoint/, as transformers (AutoModelForCausalLM, AutoTokenizer) and --model read it.")]
+in the folder checkpoint/, as transformers (AutoModelForCausalLM, AutoTokenizer) and --model read it. Its progress has
+tokens a second, and an output is exact if each of its tokens is the most probable one behind the right ones.")]
 pub struct Args {
     /// Settings: a TOML file; without it, those that made the shipped model
     #[arg(long, value_name = "FILE")]
@@ -155,6 +158,7 @@ fn grid_model(
             Ok(trainer.save(&state)?)
         },
         model: model_in(&args.out),
+        unit: "cells",
     };
     run.go(&mut trainer, args, global)
 }
@@ -191,6 +195,7 @@ fn language_model(
             Ok(trainer.save(&state)?)
         },
         model: checkpoint.clone(),
+        unit: "tokens",
     };
     run.go(&mut trainer, args, global)
 }
@@ -229,6 +234,8 @@ struct Run<Train, Share, Evaluate, Save> {
     evaluate: Evaluate,
     save: Save,
     model: PathBuf,
+    /// What [`Progress::n_cells`] counts.
+    unit: &'static str,
 }
 
 impl<Train, Share, Evaluate, Save> Run<Train, Share, Evaluate, Save> {
@@ -241,7 +248,7 @@ impl<Train, Share, Evaluate, Save> Run<Train, Share, Evaluate, Save> {
         Save: Fn(&T) -> anyhow::Result<()>,
     {
         let interrupted = super::interrupt::flag();
-        let mut log = Log::default();
+        let mut log = Log::new(self.unit);
         let mut saved = Instant::now();
         let every = Duration::from_secs_f64(args.checkpoint_every * 60.0);
         while (self.share)(trainer) < 1.0 && !interrupted.load(Ordering::Relaxed) {
@@ -336,8 +343,8 @@ impl Recipe {
 }
 
 /// Running means since the last line.
-#[derive(Default)]
 struct Log {
+    unit: &'static str,
     formats: [FormatProgress; 2],
     n_cells: usize,
     seconds: f64,
@@ -345,6 +352,10 @@ struct Log {
 }
 
 impl Log {
+    fn new(unit: &'static str) -> Self {
+        Self { unit, formats: Default::default(), n_cells: 0, seconds: 0.0, last: None }
+    }
+
     fn add(&mut self, progress: &Progress) {
         self.seconds += progress.seconds - self.last.map_or(progress.seconds, |p| p.seconds);
         self.n_cells += progress.n_cells;
@@ -357,14 +368,22 @@ impl Log {
     }
 
     fn print(&mut self, held_out: Option<HeldOut>) {
-        let Some(p) = self.last else { return };
+        if let Some(line) = self.line(held_out) {
+            eprintln!("{line}");
+        }
+        *self = Log { last: self.last, ..Log::new(self.unit) };
+    }
+
+    fn line(&self, held_out: Option<HeldOut>) -> Option<String> {
+        let p = self.last?;
         let eta = p.seconds / p.share.max(1e-9) * (1.0 - p.share) / 60.0;
         let mut line = format!(
-            "step {:>6}  {:>5.1} min  {:>4.1} %  {:>6.0} cells/s  left {eta:.0} min",
+            "step {:>6}  {:>5.1} min  {:>4.1} %  {:>6.0} {}/s  left {eta:.0} min",
             p.step,
             p.seconds / 60.0,
             100.0 * p.share,
             self.n_cells as f64 / self.seconds.max(1e-9),
+            self.unit,
         );
         for (name, f) in ["icl", "e2e"].iter().zip(self.formats) {
             if f.queries > 0 {
@@ -376,7 +395,28 @@ impl Log {
         if let Some(h) = held_out {
             line += &format!("  held out {:.4} {:.1} %", h.loss, 100.0 * h.exact);
         }
-        eprintln!("{line}");
-        *self = Log { last: self.last, ..Log::default() };
+        Some(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_progress_has_the_family_s_unit_and_the_mean_of_its_steps() {
+        let mut log = Log::new("tokens");
+        assert_eq!(log.line(None), None);
+        for step in 1..=3 {
+            let format = FormatProgress { loss: 2.0 * step as f32, exact: step - 1, queries: 4 };
+            let (seconds, share) = (60.0 + step as f64, 0.5);
+            let formats = [format, FormatProgress::default()];
+            log.add(&Progress { step, seconds, share, n_cells: 100, formats });
+        }
+        let held_out = HeldOut { loss: 0.25, exact: 0.125 };
+        assert_eq!(
+            log.line(Some(held_out)).unwrap(),
+            "step      3    1.1 min  50.0 %     150 tokens/s  left 1 min  icl 1.0000 25.0 %  held out 0.2500 12.5 %"
+        );
     }
 }

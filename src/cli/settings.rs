@@ -5,13 +5,34 @@ use std::thread::available_parallelism;
 
 use anyhow::ensure;
 
+use super::values::bytes;
 use crate::engine::{Engine, Family, load_engine};
 use crate::public;
 use crate::recipe::{Recipe, for_family};
 
 /// Bytes of memory that a task may use without `--memory`: with a task on each of two cores a run stays
 /// well below 1.5 GiB.
-pub(super) const DEFAULT_MEMORY: &str = "600M";
+const DEFAULT_MEMORY: u64 = 600 << 20;
+
+/// How much memory a task may use.
+#[derive(Debug, Clone, Copy, clap::Args)]
+#[command(next_help_heading = "Limits")]
+pub(super) struct MemoryArgs {
+    /// Memory that each task may use, beside the model [default: 600M; with a language model what a sequence of
+    /// fit.max_tokens takes, if that is more]. A fit in less runs fewer sequences at once; what does not fit even alone
+    /// loses demonstrations, which the record tells.
+    #[arg(long = "memory", value_name = "SIZE", value_parser = bytes)]
+    wanted: Option<u64>,
+}
+
+impl MemoryArgs {
+    /// Bytes for each task of a recipe. They follow from the settings and the model alone, so that a run without
+    /// `--memory` is the same on every machine.
+    pub(super) fn bytes(self, engine: &dyn Engine, recipe: &Recipe) -> u64 {
+        let usual = || DEFAULT_MEMORY.max(engine.least_memory(&recipe.lora, &recipe.fit));
+        self.wanted.unwrap_or_else(usual)
+    }
+}
 
 /// How tasks are solved.
 #[derive(Debug, Clone, clap::Args)]

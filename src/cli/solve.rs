@@ -10,13 +10,13 @@ use clap::value_parser;
 
 use super::input::Tasks;
 use super::progress::Board;
-use super::settings::{DEFAULT_MEMORY, MachineArgs, RecipeArgs, default_jobs};
+use super::settings::{MachineArgs, MemoryArgs, RecipeArgs, default_jobs};
 use super::summary::{Ended, Summary};
-use super::values::{bytes, duration};
+use super::values::duration;
 use super::{Global, Outcome, interrupt, terminal};
 use crate::adapter::FitScope;
 use crate::arc::Dataset;
-use crate::engine::{Engine, ModelInfo};
+use crate::engine::Engine;
 use crate::pipeline::Replay;
 use crate::public;
 use crate::recipe::Recipe;
@@ -37,6 +37,7 @@ Examples:
   arc-ttt solve tasks/ --recipe paper --steps 100 --out runs/mine
   arc-ttt solve arc-agi_test_challenges.json --deadline 11.5h
   arc-ttt solve arc-agi-1/evaluation-dev --total-time 30m --set fit.hold_out=0.3
+  arc-ttt solve demo --model Llama-3.2-1B/ --set language.text_format=mine.toml
   arc-ttt solve arc-agi-2/evaluation --shard 1/4         then: arc-ttt merge OUT RUN..
   arc-ttt solve --replay runs/mine --out runs/again      the same steps and views, without a clock")]
 pub struct Args {
@@ -93,9 +94,8 @@ struct LimitArgs {
     /// [schedule]). Gone on with, the run has what is left of it.
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "budget")]
     total_time: Option<Duration>,
-    /// Memory that each task may use.
-    #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = DEFAULT_MEMORY)]
-    memory: u64,
+    #[command(flatten)]
+    memory: MemoryArgs,
 }
 
 pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
@@ -105,7 +105,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
     let whole = args.dataset(earlier.as_ref())?;
     let interrupted = interrupt::flag();
     let engine = args.machine.load_engine(&recipe)?;
-    let identity = args.identity(&recipe, &whole, engine.info(), earlier.as_ref())?;
+    let identity = args.identity(&recipe, &whole, engine.as_ref(), earlier.as_ref())?;
     let dataset = own_part(whole, &identity);
     let path = args.out.clone().unwrap_or_else(|| default_path(&identity));
     let jobs = default_jobs(args.jobs, &engine.info().device);
@@ -258,14 +258,14 @@ impl Args {
         &self,
         recipe: &Recipe,
         dataset: &Dataset,
-        model: ModelInfo,
+        engine: &dyn Engine,
         earlier: Option<&Earlier>,
     ) -> anyhow::Result<Identity> {
         let mut limits = Limits {
             budget_seconds: self.limits.budget.map(|time| time.as_secs_f64()),
             total_seconds: self.limits.total_time.map(|time| time.as_secs_f64()),
             steps: self.limits.steps,
-            memory_bytes: self.limits.memory,
+            memory_bytes: self.limits.memory.bytes(engine, recipe),
         };
         if let Some(earlier) = earlier {
             limits.memory_bytes = earlier.run.identity.limits.memory_bytes;
@@ -273,7 +273,7 @@ impl Args {
         let identity = Identity {
             replay: earlier.map(|earlier| hash_replays(&earlier.replays)),
             shard: self.shard,
-            ..Identity::new(recipe, dataset, model, limits)
+            ..Identity::new(recipe, dataset, engine.info(), limits)
         };
         if let Some(earlier) = earlier {
             earlier.check(&identity)?;

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::FormatChoice;
+
 /// A kind of models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -41,8 +43,8 @@ pub fn is_identifier(name: &str) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LanguageConfig {
-    /// How tasks are written: `auto`, or a built-in format by name.
-    pub text_format: String,
+    /// How tasks are written. A recipe may also name a format's file; resolved, it holds the format.
+    pub text_format: FormatChoice,
     /// How weights are stored and multiplied.
     pub weights: WeightFormat,
     /// Whether a fit holds the activations of one block at a time and computes the others again.

@@ -140,7 +140,7 @@ pub struct FitLimits<'a> {
     /// The [`FitStep::progress`] of every step of an earlier fit, to be repeated exactly (`--replay`): one
     /// step for each entry, whatever the other limits and the held-out checks say.
     pub progress: Option<&'a [f32]>,
-    /// Bytes that the fit may use at most; a larger task is cut down or refused.
+    /// Bytes that the fit may use at most, beside the base model; a larger task is cut down or refused.
     pub memory_bytes: u64,
     /// Set by the signal handler; a fit looks at it after every step.
     pub interrupted: &'a AtomicBool,
@@ -291,6 +291,12 @@ pub trait Engine: Send + Sync {
         limits: FitLimits<'_>,
         on_step: &mut dyn FnMut(&FitStep),
     ) -> Result<Fit, EngineError>;
+
+    /// Bytes of memory with which no fit of these settings has to be cut down, where tasks may be so large that what is
+    /// usual would not do; else 0.
+    fn least_memory(&self, _lora: &LoraConfig, _fit: &FitConfig) -> u64 {
+        0
+    }
 
     /// Fits one adapter to the demonstrations of all of `tasks`, in-context, a step a task in turn.
     ///

@@ -37,24 +37,45 @@ impl Llama {
     /// # Errors
     /// [`InputError`] as [`Llama::logits`], and if nothing is a target.
     pub fn loss(&self, batch: &Batch, lora: Option<&Lora>) -> Result<Tensor<1>, InputError> {
-        if batch.predictions().1.is_empty() {
+        Ok(cross_entropy(self.target_logits(batch, lora)?, &batch.predictions().1))
+    }
+
+    /// [`Llama::loss`], and for each target, in their order in the batch, whether no token is more probable there.
+    ///
+    /// # Errors
+    /// As [`Llama::loss`].
+    pub fn loss_and_hits(
+        &self,
+        batch: &Batch,
+        lora: Option<&Lora>,
+    ) -> Result<(Tensor<1>, Vec<bool>), InputError> {
+        let logits = self.target_logits(batch, lora)?;
+        let targets = batch.predictions().1;
+        let best = logits.clone().argmax(1).into_data();
+        let hits = best.iter::<i64>().zip(&targets).map(|(best, &t)| best == i64::from(t));
+        let hits = hits.collect();
+        Ok((cross_entropy(logits, &targets), hits))
+    }
+
+    /// Scores where a target follows, `[n_targets, vocab_size]`.
+    fn target_logits(&self, batch: &Batch, lora: Option<&Lora>) -> Result<Tensor<2>, InputError> {
+        let (before, _) = batch.predictions();
+        if before.is_empty() {
             return Err(InputError::NoTargets);
         }
         let hidden = self.hidden_states(batch, lora, None)?;
-        Ok(self.cross_entropy(hidden, batch, lora))
+        Ok(self.project_at(hidden, &before, lora))
     }
+}
 
-    /// [`Llama::loss`] from the last norm's output.
-    fn cross_entropy(&self, hidden: Tensor<2>, batch: &Batch, lora: Option<&Lora>) -> Tensor<1> {
-        let (before, targets) = batch.predictions();
-        let n = targets.len();
-        let logits = self.project_at(hidden, &before, lora).cast(DType::F32);
-        let targets: Vec<i32> = targets.iter().map(|&t| t as i32).collect();
-        let targets = TensorData::new(targets, [n, 1]);
-        let targets = Tensor::<2, Int>::from_data(targets, &logits.device());
-        let log_probs = activation::log_softmax(logits, 1).gather(1, targets);
-        log_probs.sum().neg() / n as f64
-    }
+/// Mean cross-entropy of `targets` under scores of shape `[n_targets, vocab_size]`, in nats; `[1]`.
+fn cross_entropy(logits: Tensor<2>, targets: &[u32]) -> Tensor<1> {
+    let n = targets.len();
+    let targets: Vec<i32> = targets.iter().map(|&t| t as i32).collect();
+    let targets = TensorData::new(targets, [n, 1]);
+    let targets = Tensor::<2, Int>::from_data(targets, &logits.device());
+    let log_probs = activation::log_softmax(logits.cast(DType::F32), 1).gather(1, targets);
+    log_probs.sum().neg() / n as f64
 }
 
 /// An adapter under training, with the optimizer's state. The base model is not changed.
@@ -87,6 +108,11 @@ impl Trainer {
     /// (Chen et al. 2016, arXiv 1604.06174): less memory, a third more time, the same gradients but for rounding. Off at first.
     pub fn with_gradient_checkpointing(self, gradient_checkpointing: bool) -> Self {
         Self { gradient_checkpointing, ..self }
+    }
+
+    /// As [`Trainer::with_gradient_checkpointing`], for the steps that follow.
+    pub fn set_gradient_checkpointing(&mut self, gradient_checkpointing: bool) {
+        self.gradient_checkpointing = gradient_checkpointing;
     }
 
     /// The adapter as it stands.
@@ -129,7 +155,8 @@ impl Trainer {
             collect(&mut loss.backward(), None);
             return Ok((value, gradients));
         }
-        if batch.predictions().1.is_empty() {
+        let (before, targets) = batch.predictions();
+        if targets.is_empty() {
             return Err(InputError::NoTargets.into());
         }
         let pass = Pass::new(&self.model, batch, Some(&self.lora), None)?;
@@ -140,7 +167,8 @@ impl Trainer {
         let pass = Pass::new(&self.base, batch, Some(&tracked), None)?;
         let mut leaf = || Tensor::from_inner(inputs.pop().expect("an input each")).require_grad();
         let x: Tensor<2> = leaf();
-        let loss = self.base.cross_entropy(pass.norm(x.clone()), batch, Some(&tracked));
+        let logits = self.base.project_at(pass.norm(x.clone()), &before, Some(&tracked));
+        let loss = cross_entropy(logits, &targets);
         let value = self.finite(&loss)?;
         let mut grads = loss.backward();
         let mut gradient = x.grad_remove(&mut grads).expect("the loss depends on it");

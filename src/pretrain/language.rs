@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
-use burn::tensor::{Device, Int, Tensor, TensorData, activation};
+use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -241,7 +241,7 @@ impl<'a> LanguageTrainer<'a> {
             .map(|t| (t.name.as_str(), Tensor::from_inner(t.value.clone()).require_grad()))
             .collect();
         let model = Llama::from_parameters(self.model.clone(), |name, _| values[name].clone());
-        let loss = model.loss(&batch, None)?;
+        let (loss, hits) = model.loss_and_hits(&batch, None)?;
         let value: f32 = loss.clone().inner().into_scalar();
         if !value.is_finite() {
             return Err(PretrainError::Diverged(value, self.moving.step));
@@ -253,8 +253,8 @@ impl<'a> LanguageTrainer<'a> {
         drop(values);
         self.moving.update(gradients, &self.config.optimizer, until);
         self.moving.seconds += started.elapsed().as_secs_f64();
-        let n = sequences.len();
-        let format = FormatProgress { loss: value * n as f32, exact: 0, queries: n };
+        let (exact, queries) = exact_outputs(&sequences, &hits);
+        let format = FormatProgress { loss: value * queries as f32, exact, queries };
         Ok(Progress {
             step: self.moving.step,
             seconds: self.moving.seconds,
@@ -277,22 +277,29 @@ impl<'a> LanguageTrainer<'a> {
             // Of the query's output alone.
             let last = sequence.targets.iter().rposition(|t| !t).map_or(0, |at| at + 1);
             sequence.targets[..last].fill(false);
-            let targets: Vec<i32> = sequence.tokens[last..].iter().map(|&t| t as i32).collect();
-            let logits = model.logits(&Batch::padded(std::slice::from_ref(&sequence))?, None)?;
-            let [_, length, vocab] = logits.dims();
-            let logits = logits.reshape([length, vocab]).slice([last - 1..length - 1, 0..vocab]);
-            let best = logits.clone().argmax(1).into_data();
-            let right = best.iter::<i64>().zip(&targets).all(|(a, b)| a == i64::from(*b));
-            let n_targets = targets.len();
-            let targets = TensorData::new(targets, [n_targets, 1]);
-            let targets = Tensor::<2, Int>::from_data(targets, &logits.device());
-            let log_probs = activation::log_softmax(logits, 1).gather(1, targets);
-            loss -= f64::from(log_probs.sum().into_scalar::<f32>()) / n_targets as f64;
-            exact += usize::from(right);
+            let batch = Batch::padded(std::slice::from_ref(&sequence))?;
+            let (mean, hits) = model.loss_and_hits(&batch, None)?;
+            loss += f64::from(mean.into_scalar::<f32>());
+            exact += usize::from(hits.iter().all(|&hit| hit));
             n += 1;
         }
         Ok((n > 0).then(|| HeldOut { loss: loss / n as f64, exact: exact as f64 / n as f64 }))
     }
+}
+
+/// How many outputs have hits alone, and how many there are. An output's targets stand in a row, and inputs stand between
+/// outputs.
+fn exact_outputs(sequences: &[Sequence], hits: &[bool]) -> (usize, usize) {
+    let mut hits = hits.iter();
+    let (mut exact, mut all) = (0, 0);
+    for sequence in sequences {
+        for output in sequence.targets.chunk_by(|a, b| a == b).filter(|run| run[0]) {
+            let right = hits.by_ref().take(output.len()).filter(|&&hit| hit).count();
+            exact += usize::from(right == output.len());
+            all += 1;
+        }
+    }
+    (exact, all)
 }
 
 /// All sequences packed into one row: nothing is padding.
@@ -304,6 +311,7 @@ fn one_row(sequences: &[Sequence]) -> Batch {
 #[cfg(all(test, feature = "cpu"))]
 mod tests {
     use super::*;
+    use crate::arc::{Example, Grid, Task};
     use crate::public::demo;
 
     fn config() -> PretrainConfig<LanguageModelConfig> {
@@ -359,6 +367,64 @@ mod tests {
         steps(&mut trainer, 60, Until::Steps(60));
         let after = trainer.evaluate().unwrap().unwrap().loss;
         assert!(after < 0.8 * before, "loss {before} → {after}");
+    }
+
+    #[test]
+    fn an_output_is_exact_if_all_of_its_tokens_are_hit() {
+        let sequence = |marks: &str| {
+            let targets: Vec<bool> = marks.chars().map(|mark| mark == 'x').collect();
+            Sequence { tokens: vec![0; targets.len()], targets }
+        };
+        let sequences = [sequence("..xx.x"), sequence(".xxx")];
+        let hits = |text: &str| text.chars().map(|c| c == '1').collect::<Vec<bool>>();
+        assert_eq!(exact_outputs(&sequences, &hits("111111")), (3, 3));
+        assert_eq!(exact_outputs(&sequences, &hits("011110")), (1, 3));
+        assert_eq!(exact_outputs(&sequences, &hits("110011")), (1, 3));
+        assert_eq!(exact_outputs(&[], &[]), (0, 0));
+    }
+
+    #[test]
+    fn hits_are_the_most_probable_tokens_and_exact_outputs_grow_with_training() {
+        let mut config = config();
+        // One small task alone is soon known by heart.
+        config.data.synth = 0.0;
+        config.data.hold_out_every = 0;
+        config.episode.new_rule = 0.0;
+        let task = |rows: &[&[u8]]| {
+            let grid = Grid::from_rows(rows).unwrap();
+            let pair = Example { input: grid.clone(), output: grid };
+            Task { id: "same".into(), examples: vec![pair; 5], tests: Vec::new() }
+        };
+        let corpus = Corpus::new(vec![task(&[&[1, 1]])], Vec::new(), &config);
+        let mut trainer = LanguageTrainer::new(&config, &corpus, &Device::flex()).unwrap();
+        let sequences = trainer.sequences(0.0);
+        let batch = one_row(&sequences);
+        let model = trainer.averaged();
+        let (_, hits) = model.loss_and_hits(&batch, None).unwrap();
+        let [_, length] = batch.shape();
+        let logits = model.logits(&batch, None).unwrap().into_data();
+        let logits: Vec<f32> = logits.iter().collect();
+        let marks: Vec<(u32, bool)> = sequences
+            .iter()
+            .flat_map(|s| s.tokens.iter().copied().zip(s.targets.iter().copied()))
+            .collect();
+        let vocab = logits.len() / length;
+        let expected = (1..length).filter(|&i| marks[i].1).map(|i| {
+            let scores = &logits[(i - 1) * vocab..i * vocab];
+            scores.iter().all(|&score| score <= scores[marks[i].0 as usize])
+        });
+        assert_eq!(hits, expected.collect::<Vec<_>>());
+        let until = Until::Steps(250);
+        let first = trainer.train_step(until).unwrap().formats[0];
+        let outputs = sequences
+            .iter()
+            .map(|s| s.tokens.iter().filter(|&&t| t == CharVocabulary::EOS).count() - 1);
+        assert_eq!(first.queries, outputs.sum::<usize>(), "all but the first of each text");
+        assert!((0.0..8.0).contains(&(first.loss / first.queries as f32)));
+        steps(&mut trainer, 248, until);
+        let last = trainer.train_step(until).unwrap().formats[0];
+        assert!(first.exact * 2 < first.queries, "{first:?}");
+        assert!(last.exact * 2 > last.queries, "{last:?}");
     }
 
     #[test]

@@ -30,19 +30,19 @@ pub struct Progress {
     pub seconds: f64,
     /// Share of the run that is done.
     pub share: f64,
-    /// Canvas cells in the step.
+    /// Canvas cells in the step, or a language model's tokens.
     pub n_cells: usize,
-    /// Mean loss, queries solved exactly, and queries, of the in-context and of the end-to-end format. A language model
-    /// counts its losses only.
+    /// Losses and exact answers of the in-context and of the end-to-end format. A language model's queries are all outputs
+    /// that it learns; one is exact if each of its tokens is the most probable one behind those before it.
     pub formats: [FormatProgress; 2],
 }
 
 /// What a step did in one format.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct FormatProgress {
-    /// Sum over the queries of their mean cross-entropy a cell, in nats.
+    /// Sum over the queries of their mean cross-entropy a cell, in nats; of a language model, of the step's mean a token.
     pub loss: f32,
-    /// Queries whose every cell was right.
+    /// Queries whose every cell or token was right.
     pub exact: usize,
     /// Queries.
     pub queries: usize,

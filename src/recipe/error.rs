@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::text::FormatError;
+
 /// Why a recipe cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RecipeError {
@@ -30,6 +32,25 @@ pub enum RecipeError {
         origin: String,
         /// Line and column, and what is wrong there.
         problem: String,
+    },
+    /// A text format's file that cannot be read.
+    #[error(
+        "cannot read the text format {}, which `language.text_format` names from the working directory",
+        path.display()
+    )]
+    UnreadableFormat {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A text format that cannot be used.
+    #[error("`language.text_format` in {origin}: {problem}")]
+    TextFormat {
+        /// The format's file, or the recipe that holds the format itself.
+        origin: String,
+        /// What is wrong with it.
+        problem: FormatError,
     },
     /// Recipes that extend each other.
     #[error("recipes extend each other in a circle: {0}; remove one `extends`")]

@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::{PRESETS, Recipe, RecipeError};
+use crate::text::{FormatError, TextFormat};
+
+/// The one key that takes a text or a table: a format's name, its file, or the format.
+const TEXT_FORMAT: &str = "language.text_format";
 
 /// A recipe as it is written, with where it stands.
 struct Layer {
@@ -51,6 +55,27 @@ pub(super) fn set(settings: &mut Table, text: &str) -> Result<(), RecipeError> {
     let Value::Table(layer) = nested else { unreachable!("a key has at least one part") };
     merge(settings, checked(layer, &schema, "", &origin)?);
     Ok(())
+}
+
+/// Puts the text format of a file in the place of the file's name: a run must not change with a file that it has read.
+pub(super) fn read_text_format(settings: &mut Table) -> Result<(), RecipeError> {
+    let place = lookup_mut(settings, TEXT_FORMAT).expect("complete settings have every key");
+    let Some(name) = place.as_str().filter(|name| name.ends_with(".toml")) else { return Ok(()) };
+    let path = PathBuf::from(name);
+    let text = std::fs::read_to_string(&path)
+        .map_err(|source| RecipeError::UnreadableFormat { path, source })?;
+    *place = whole_format(TextFormat::parse(&text), name)?;
+    Ok(())
+}
+
+/// A text format with every key stated, so that it covers another one as a whole.
+fn whole_format(
+    format: Result<TextFormat, FormatError>,
+    origin: &str,
+) -> Result<Value, RecipeError> {
+    let format =
+        format.map_err(|problem| RecipeError::TextFormat { origin: origin.to_owned(), problem })?;
+    Ok(Value::try_from(format).expect("texts and truth values are TOML"))
 }
 
 /// The default recipe: every key with a value of the kind it takes.
@@ -107,6 +132,9 @@ fn checked(layer: Table, schema: &Table, prefix: &str, origin: &str) -> Result<T
             }
             (Some(Value::Table(_)), other) => {
                 return Err(wrong_type(&path, &other, "keys of its own", origin));
+            }
+            (Some(_), Value::Table(inner)) if path == TEXT_FORMAT => {
+                whole_format(TextFormat::parse(&inner.to_string()), origin)?
             }
             (Some(like), value) => {
                 let value = coerced(value, like)

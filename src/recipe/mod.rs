@@ -92,6 +92,7 @@ impl Recipe {
         for text in overrides {
             layer::set(&mut settings, text.as_ref())?;
         }
+        layer::read_text_format(&mut settings)?;
         let recipe = settings.try_into::<Recipe>().map_err(|e| RecipeError::Impossible {
             key: "the recipe".into(),
             value: "not complete".into(),
@@ -134,6 +135,7 @@ mod tests {
     use crate::adapter::FitFormat;
     use crate::dataset::{Augmenter, LossOn, Sampling};
     use crate::engine::DecodeMethod;
+    use crate::text::FormatChoice;
     use crate::vote::Selector;
 
     fn preset(name: &str) -> Recipe {
@@ -294,6 +296,76 @@ mod tests {
         let path = write("b.toml", "extends = \"a.toml\"");
         let error = Recipe::resolve::<&str>(&path, &[]).unwrap_err();
         assert!(matches!(error, RecipeError::Circle(_)), "{error}");
+    }
+
+    #[test]
+    fn a_text_format_of_the_user_s_becomes_part_of_the_recipe() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let write = |name: &str, text: &str| std::fs::write(path(name), text).unwrap();
+        let compact = include_str!("../../data/formats/compact.toml");
+        let format = compact.replace("\"compact\"", "\"mine\"");
+        write("format.toml", &format);
+        let set = format!("language.text_format={}", path("format.toml"));
+        let resolve = |source: &str, sets: &[&str]| Recipe::resolve(source, sets).unwrap();
+        let recipe = resolve("llama-default", &[&set]);
+        let FormatChoice::Own(own) = &recipe.language.text_format else { panic!("a name") };
+        assert_eq!((own.name.as_str(), own.prologue.as_str()), ("mine", "{bos}"));
+        // What has been read counts, whatever becomes of the file.
+        write("saved.toml", &recipe.to_toml());
+        write("format.toml", &format.replace("{bos}", "").replace("own_vocabulary = true", ""));
+        let saved = resolve(&path("saved.toml"), &[]);
+        assert_eq!((&saved, saved.fingerprint()), (&recipe, recipe.fingerprint()));
+        let other = resolve("llama-default", &[&set]);
+        assert_ne!(other.fingerprint(), recipe.fingerprint());
+        // A format is replaced as a whole: by another, by its name, and by a recipe that extends this one.
+        assert_eq!(resolve(&path("saved.toml"), &[&set]).language, other.language);
+        let named = resolve(&path("saved.toml"), &["language.text_format=paper"]);
+        assert_eq!(named.language.text_format, "paper".into());
+        let table = other.to_toml().parse::<toml::Table>().unwrap()["language"].to_string();
+        let inline = format!("extends = \"saved.toml\"\nlanguage = {table}");
+        write("inline.toml", &inline);
+        assert_eq!(resolve(&path("inline.toml"), &[]).language, other.language);
+    }
+
+    #[test]
+    fn text_formats_that_cannot_be_used_are_named_with_their_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("format.toml");
+        let check = |text: &str, expected: &[&str]| {
+            std::fs::write(&path, text).unwrap();
+            let set = format!("language.text_format={}", path.display());
+            let error = Recipe::resolve("llama-default", &[set]).unwrap_err().to_string();
+            for part in [&["`language.text_format` in ", "format.toml: "], expected].concat() {
+                assert!(error.contains(part), "{part}: {error}");
+            }
+        };
+        let compact = include_str!("../../data/formats/compact.toml");
+        let mine = compact.replace("\"compact\"", "\"mine\"");
+        check("[grid", &["TOML parse error at line 1", "keys of data/formats/paper.toml"]);
+        check(&mine.replace("prologue", "prolog"), &["unknown field `prolog`", "`prologue`"]);
+        check(&mine.replace("close = \"\"\n", ""), &["missing field `close`"]);
+        check(&mine.replace("\"9\"]", "\"9\", \"x\"]"), &["invalid length 11", "the ten colors"]);
+        check(&mine.replace(", \"9\"]", "]"), &["invalid length 9", "the ten colors"]);
+        check(&mine.replace("\"7\"", "\"1\""), &["color 1", "change one of them in `grid.cells`"]);
+        check(&mine.replace("\"\\n\"", "\"\""), &["change `grid.between_rows`"]);
+        check(&compact.replace("{bos}", ""), &["`compact` is not the built-in one of this name"]);
+        let error = Recipe::resolve("llama-default", &["language.text_format=no.toml"]);
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.starts_with("cannot read the text format no.toml, which `language."),
+            "{error}"
+        );
+        let inline = "extends = \"llama-default\"\n[language.text_format]\nname = \"mine\"";
+        let error = complaint(inline, &[]);
+        assert!(
+            error.starts_with("`language.text_format` in mine.toml: no text format"),
+            "{error}"
+        );
+        assert!(error.contains("missing field"), "{error}");
+        let error = Recipe::resolve("llama-default", &["language.text_format=unheard-of"]);
+        let error = error.unwrap_err().to_string();
+        assert!(error.ends_with("barc, compact; a file's name ends in .toml"), "{error}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::dataset::{DatasetConfig, LossOn, Sampling};
 use crate::effort::ScheduleConfig;
 use crate::engine::{DecodeConfig, Family, LanguageConfig};
 use crate::llama::Target;
-use crate::text::TextFormat;
+use crate::text::{AUTO, FormatChoice, TextFormat};
 use crate::vote::VoteConfig;
 
 impl Recipe {
@@ -167,16 +167,25 @@ fn views(config: &ViewsConfig) -> Result<(), RecipeError> {
 }
 
 fn language(config: &LanguageConfig) -> Result<(), RecipeError> {
-    let (name, known) =
-        (config.text_format.as_str(), || ["auto"].into_iter().chain(TextFormat::names()));
-    if known().any(|format| format == name) {
-        return Ok(());
-    }
+    let key = "language.text_format";
+    let known = || [AUTO].into_iter().chain(TextFormat::names());
+    let name = match &config.text_format {
+        FormatChoice::Named(name) if known().any(|format| format == name) => return Ok(()),
+        FormatChoice::Named(name) => name,
+        FormatChoice::Own(format) => {
+            return format.check().or_else(|problem| {
+                impossible(key, format!("{:?}", format.name), problem.to_string())
+            });
+        }
+    };
     let hint = match nearest(name, known()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("the formats are {}", known().collect::<Vec<_>>().join(", ")),
+        None => {
+            let known = known().collect::<Vec<_>>().join(", ");
+            format!("the formats are {known}; a file's name ends in .toml")
+        }
     };
-    impossible("language.text_format", format!("{name:?}"), hint)
+    impossible(key, format!("{name:?}"), hint)
 }
 
 fn decode(config: &DecodeConfig) -> Result<(), RecipeError> {

@@ -6,6 +6,7 @@ use crate::dataset::{ColorSampling, LossOn, Sampling};
 use crate::engine::{DecodeMethod, Family};
 use crate::recipe::Recipe;
 use crate::run::Limits;
+use crate::text::AUTO;
 use crate::vote::Selector;
 
 use super::Side;
@@ -226,7 +227,11 @@ fn decoding(recipe: &Recipe) -> String {
             count(config.max_nodes, "step")
         ),
     };
-    format!("Under each view whole grids are written as text: {how}. ")
+    let format = match recipe.language.text_format.name() {
+        AUTO => String::new(),
+        name => format!(" in the format {name}"),
+    };
+    format!("Under each view whole grids are written as text{format}: {how}. ")
 }
 
 fn vote(recipe: &Recipe) -> String {
@@ -311,6 +316,13 @@ mod tests {
         let e2e = Recipe::default();
         assert!(!fit(&e2e, &limits(None, None)).contains("check"));
         assert!(data(&e2e).contains("task tokens"));
+    }
+
+    #[test]
+    fn the_text_format_is_told_where_it_is_known() {
+        let words = |set: &str| candidates(&Recipe::resolve("llama-default", &[set]).unwrap());
+        assert!(words("language.text_format=nvarc").contains("as text in the format nvarc: every"));
+        assert!(words("language.text_format=auto").contains("written as text: every"));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Formats as data.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::arc::N_COLORS;
+use super::write::SpecialTokens;
+use crate::arc::{Grid, N_COLORS};
 
 /// The built-in formats, each a file of `data/formats`.
 const BUILT_IN: [(&str, &str); 5] = [
@@ -12,6 +14,35 @@ const BUILT_IN: [(&str, &str); 5] = [
     ("barc", include_str!("../../data/formats/barc.toml")),
     ("compact", include_str!("../../data/formats/compact.toml")),
 ];
+
+/// What settings say instead of a format: the one that a checkpoint's tokenizer can write.
+pub const AUTO: &str = "auto";
+
+/// Which format tasks are written in, as settings say it: a text, or a table with the keys of [`TextFormat`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum FormatChoice {
+    /// [`AUTO`], or a built-in format by name.
+    Named(String),
+    /// A format of the user's own.
+    Own(Box<TextFormat>),
+}
+
+impl FormatChoice {
+    /// How messages and reports call it.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Named(name) => name,
+            Self::Own(format) => &format.name,
+        }
+    }
+}
+
+impl From<&str> for FormatChoice {
+    fn from(name: &str) -> Self {
+        Self::Named(name.to_owned())
+    }
+}
 
 /// How a task is written.
 ///
@@ -43,6 +74,7 @@ pub struct GridText {
     /// Before the first cell.
     pub open: String,
     /// Each color.
+    #[serde(deserialize_with = "cells")]
     pub cells: [String; N_COLORS],
     /// Between the cells of a row.
     pub between_cells: String,
@@ -50,6 +82,13 @@ pub struct GridText {
     pub between_rows: String,
     /// Behind the last cell.
     pub close: String,
+}
+
+/// Exactly as many as there are colors: of a longer list an array would take the first ones and drop the rest.
+fn cells<'de, D: Deserializer<'de>>(source: D) -> Result<[String; N_COLORS], D::Error> {
+    let cells = Vec::deserialize(source)?;
+    let n = cells.len();
+    cells.try_into().map_err(|_| D::Error::invalid_length(n, &"a text for each of the ten colors"))
 }
 
 /// What stands around an input and its output.
@@ -71,11 +110,12 @@ pub struct PairText {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// Not TOML, or not these keys.
-    #[error("no text format: {0}")]
+    #[error("no text format, which has the keys of data/formats/paper.toml: {0}")]
     Syntax(String),
     /// Two colors of which one begins like the other, so that a text has two readings.
     #[error(
-        "the text format `{name}` writes color {a} as {text_a:?} and {b} as {text_b:?}: no reader can tell them apart"
+        "the text format `{name}` writes color {a} as {text_a:?} and {b} as {text_b:?}: no reader can tell them \
+         apart; change one of them in `grid.cells`"
     )]
     Ambiguous {
         /// The format.
@@ -91,12 +131,29 @@ pub enum FormatError {
     },
     /// Rows that nothing separates.
     #[error(
-        "the text format `{0}` needs a text between rows that differs from the one between cells"
+        "the text format `{0}` needs a text between rows that differs from the one between cells; change \
+         `grid.between_rows`"
     )]
     Rows(String),
     /// A query without an end.
     #[error("the text format `{0}` needs an `end` of the query, or no answer is ever whole")]
     NoEnd(String),
+    /// An answer that comes back as another grid, or as none.
+    #[error(
+        "the text format `{name}` cannot be read back ({problem}): what stands between cells, between rows or at the \
+         end must not begin like a color or like each other"
+    )]
+    OneWay {
+        /// The format.
+        name: String,
+        /// What the reader finds wrong.
+        problem: String,
+    },
+    /// A name that says something else already.
+    #[error(
+        "the text format `{0}` is not the built-in one of this name; give it another `name`, by which reports call it"
+    )]
+    NameTaken(String),
 }
 
 impl TextFormat {
@@ -108,20 +165,24 @@ impl TextFormat {
     /// A built-in format.
     pub fn built_in(name: &str) -> Option<Self> {
         let (_, text) = BUILT_IN.iter().find(|(known, _)| *known == name)?;
-        Some(Self::parse(text).expect("built-in formats are tested"))
+        Some(toml::from_str(text).expect("built-in formats are tested"))
     }
 
     /// Reads a format from TOML with the keys of this struct.
     ///
     /// # Errors
-    /// [`FormatError`] if keys are missing or unknown, or what is written could not be read back.
+    /// [`FormatError::Syntax`] if keys are missing or unknown, and as [`TextFormat::check`].
     pub fn parse(text: &str) -> Result<Self, FormatError> {
         let format: Self = toml::from_str(text).map_err(|e| FormatError::Syntax(e.to_string()))?;
         format.check()?;
         Ok(format)
     }
 
-    fn check(&self) -> Result<(), FormatError> {
+    /// Checks that what is written can be read back, and that the name is no other format's.
+    ///
+    /// # Errors
+    /// [`FormatError`], naming the key to mend.
+    pub fn check(&self) -> Result<(), FormatError> {
         let (name, grid) = (&self.name, &self.grid);
         for (a, text_a) in grid.cells.iter().enumerate() {
             for (b, text_b) in grid.cells.iter().enumerate() {
@@ -140,6 +201,28 @@ impl TextFormat {
         if grid.close.is_empty() && self.query.end.is_empty() {
             return Err(FormatError::NoEnd(name.clone()));
         }
+        self.check_samples()?;
+        if name == AUTO || Self::built_in(name).is_some_and(|built_in| built_in != *self) {
+            return Err(FormatError::NameTaken(name.clone()));
+        }
+        Ok(())
+    }
+
+    /// Writes and reads grids in which every color stands alone, before every color, and at both ends of a row.
+    fn check_samples(&self) -> Result<(), FormatError> {
+        let special = SpecialTokens { bos: "{bos}".into(), eos: "{eos}".into() };
+        let n = N_COLORS;
+        let alone = (0..n as u8).map(|color| Grid::filled(1, 1, color));
+        let pairs = (0..n).map(|step| Grid::from_fn(n + 1, 2, |r, c| ((r + c * step) % n) as u8));
+        for grid in alone.chain(pairs) {
+            let answer = self.grid.write(&grid) + &self.query.end;
+            let problem = match self.parse_answer(&answer, &special) {
+                Ok(read) if read == grid => continue,
+                Ok(_) => "as another grid".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            return Err(FormatError::OneWay { name: self.name.clone(), problem });
+        }
         Ok(())
     }
 }
@@ -151,7 +234,8 @@ mod tests {
     #[test]
     fn built_in_formats_are_whole_and_named_as_their_files() {
         for name in TextFormat::names() {
-            assert_eq!(TextFormat::built_in(name).unwrap().name, name);
+            let format = TextFormat::built_in(name).unwrap();
+            assert_eq!((format.name.as_str(), format.check()), (name, Ok(())));
         }
         assert_eq!(TextFormat::built_in("other"), None);
     }
@@ -169,6 +253,11 @@ mod tests {
         check(&|f| f.grid.cells[3] = f.grid.cells[4].clone(), "color 3");
         check(&|f| f.grid.between_rows.clear(), "between rows");
         check(&|f| f.query.end.clear(), "`end`");
+        check(&|f| f.grid.between_rows = "1".into(), "cannot be read back");
+        check(&|f| f.query.end = "1".into(), "cannot be read back");
+        check(&|f| f.query.end = "\n0".into(), "cannot be read back");
+        check(&|f| f.prologue.clear(), "is not the built-in one of this name");
+        check(&|f| f.name = "auto".into(), "give it another `name`");
         let unknown = TextFormat::parse("name = \"x\"\nprologe = \"\"").unwrap_err().to_string();
         assert!(unknown.contains("prologe"), "{unknown}");
     }

@@ -274,6 +274,40 @@ fn a_run_of_a_language_model_resumes_replays_and_is_reported() {
     assert!(page.contains("every one with a probability above") && page.contains("q_proj"));
 }
 
+#[test]
+fn a_text_format_of_the_user_s_is_kept_by_the_run() {
+    let place = Place::new(&["a"]);
+    checkpoint(&place, "qwen3", "model");
+    let nvarc = include_str!("../../data/formats/nvarc.toml");
+    let mine = nvarc.replace("\"nvarc\"", "\"mine\"").replace("<|im_end|><|im_start|>", "");
+    place.write("mine.toml", &mine);
+    let format = ["--set", "language.text_format=mine.toml"];
+    let solve = |out: &'static str| with_model(&["solve", "tasks", "--out", out], &format);
+    place.arc(&solve("run")).assert().success();
+    let first = place.read("run/submission.json");
+    let built_in = with_model(&["solve", "tasks", "--out", "nvarc"], &[]);
+    place.arc(&built_in).assert().success();
+    let losses = |run: &str| records(&place, run)[0]["curve"]["loss"].clone();
+    assert_ne!(losses("run"), losses("nvarc"), "the model has read other texts");
+    // The same command with another content of the file is another run.
+    place.write("mine.toml", &mine.replace("user\\n", "user"));
+    let error = refusal(&place, &solve("run"));
+    assert!(error.contains("language.text_format.query.before"), "{error}");
+    // A repetition needs no file.
+    fs::remove_file(place.path("mine.toml")).unwrap();
+    let again = ["solve", "tasks", "--replay", "run", "--out", "again", "--model", "model"];
+    place.arc(&again).assert().success();
+    assert_eq!(place.read("again/submission.json"), first);
+    let error = refusal(&place, &solve("other"));
+    assert!(error.contains("cannot read the text format mine.toml"), "{error}");
+    place.write("mine.toml", &mine.replace("user\\n", "human"));
+    let error = refusal(&place, &solve("other"));
+    let expected = "the text format `mine` writes the beginning of a demonstration";
+    assert!(error.contains(expected) && error.contains("FILE.toml"), "{error}");
+    place.arc(&["report", "run", "--output", "report.html"]).assert().success();
+    assert!(place.read("report.html").contains("in the format mine"));
+}
+
 fn predict<'a>(model: &'a str, adapter: &'a str) -> Vec<&'a str> {
     let args = ["predict", "tasks", "--recipe", "default", "--adapter", adapter, "--model", model];
     [&args[..], &QUICK[2..]].concat()
@@ -319,6 +353,33 @@ fn tasks_longer_than_the_context_lose_demonstrations_and_say_so() {
     let record = &records(&place, "short")[0];
     assert!(record["failed"].as_str().unwrap().contains("more than the 10 that fit"), "{record}");
     assert!(is_valid_submission(&place.path("short/submission.json"), &["a"]));
+}
+
+#[test]
+fn fits_stay_within_the_memory_or_say_what_they_leave_out() {
+    let place = Place::new(&["a"]);
+    checkpoint(&place, "qwen3", "model");
+    let solve = |out: &'static str, memory: &'static str| {
+        let more = ["--memory", memory, "--set", "language.gradient_checkpointing=false"];
+        let output = place.arc(&with_model(&["solve", "tasks", "--out", out], &more)).output();
+        let record = records(&place, out).remove(0);
+        (output.unwrap().status.code().unwrap(), record)
+    };
+    let (code, wide) = solve("wide", "1G");
+    assert_eq!((code, &wide["notes"]), (0, &json!([])), "{wide}");
+    // A sequence of 90 tokens takes 338 KiB alone, and 405 KiB if all activations are kept.
+    let (code, narrow) = solve("narrow", "370K");
+    assert_eq!(code, 0, "{narrow}");
+    let notes = narrow["notes"].to_string();
+    assert!(notes.contains("gradient checkpointing is on for"), "{notes}");
+    let loss = |record: &Value, step: usize| record["curve"]["loss"][step].as_f64().unwrap();
+    let (one, other) = (loss(&wide, 0), loss(&narrow, 0));
+    assert!((one - other).abs() < 1e-4 * one, "{one} and {other}");
+    let (code, least) = solve("least", "10K");
+    assert_eq!(code, 1, "{least}");
+    let reason = least["failed"].as_str().unwrap();
+    assert!(reason.contains("bytes") && reason.contains("raise --memory"), "{reason}");
+    assert!(is_valid_submission(&place.path("least/submission.json"), &["a"]));
 }
 
 #[test]

@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use arc_ttt::adapter::LoraConfig;
+use arc_ttt::arc::{Example, Grid, Task, Test};
+use arc_ttt::engine::{Engine, FitLimits, FitPlan, LlamaEngine};
 use arc_ttt::llama::{
     Answer, Batch, Generated, GridTokens, Incomplete, InputError, KvCache, Llama, LlamaConfig,
     Lora, Module, Search, SearchLimits, Searches, Sequence, Target, TokenFilter, TrainError,
     Trainer, Workload, beam, checkpoint_bytes, greedy, load_adapter, sample, save_adapter, score,
-    training_pairs,
+    training_pairs, write_tokenizer,
 };
 use arc_ttt::model::AdamW;
+use arc_ttt::recipe::Recipe;
 use arc_ttt::rng::stream;
 use burn::tensor::{Device, FloatDType, Tensor};
 use half::{bf16, f16};
@@ -842,14 +846,18 @@ fn measured_step() {
     println!("MEASURED {}", arc_ttt::memory::peak_bytes().unwrap() - before);
 }
 
-fn measured(kind: &str) -> (LlamaConfig, Workload) {
-    let config = json!({
+fn measured_config() -> Value {
+    json!({
         "architectures": ["LlamaForCausalLM"], "vocab_size": 16, "hidden_size": 128,
         "intermediate_size": 352, "num_hidden_layers": 6, "num_attention_heads": 4,
         "num_key_value_heads": 2, "max_position_embeddings": 4096, "rms_norm_eps": 1e-5,
         "rope_theta": 1e4, "hidden_act": "silu", "tie_word_embeddings": true,
-    });
-    let config = LlamaConfig::parse(&config.to_string(), Path::new("config.json")).unwrap();
+    })
+}
+
+fn measured(kind: &str) -> (LlamaConfig, Workload) {
+    let text = measured_config().to_string();
+    let config = LlamaConfig::parse(&text, Path::new("config.json")).unwrap();
     let fused = kind.starts_with("fused");
     let length = if fused { 3000 } else { 700 };
     let work = Workload {
@@ -883,6 +891,69 @@ fn estimated_memory_is_near_the_measured() {
         let ratio = estimated as f64 / found as f64;
         println!("{kind}: estimated {estimated}, measured {found}, {ratio:.2}");
         assert!((0.67..1.5).contains(&ratio), "{kind}: {estimated} estimated, {found} measured");
+    }
+}
+
+/// Runs in a process of its own, as [`measured_step`].
+#[test]
+fn measured_fit() {
+    let Ok(memory_bytes) = std::env::var("ARC_TTT_MEASURE_FIT") else { return };
+    let place = Place::new(&[]);
+    let (config, _) = measured("fused");
+    let folder = place.path("model");
+    write_tokenizer(&folder).unwrap();
+    place.write("model/config.json", &measured_config().to_string());
+    let model = Llama::random(config, 0, &Device::flex());
+    fs::write(folder.join("model.safetensors"), checkpoint_bytes(&model, None)).unwrap();
+    let set = ["language.gradient_checkpointing=false", "dataset.sampling=streaming"];
+    let recipe = Recipe::resolve("llama-default", &set).unwrap();
+    let engine =
+        LlamaEngine::load(&folder, "model", &recipe.language, &Device::flex(), "cpu").unwrap();
+    // Three texts of about 1300 tokens in a step.
+    let grid = |n: usize| Grid::from_fn(14, 14, |r, c| ((r * n + c) % 10) as u8);
+    let example = |n: usize| Example { input: grid(n), output: grid(n + 3) };
+    let test = Test { input: grid(9), output: None };
+    let task = Task { id: "a".into(), examples: [1, 2, 3].map(example).into(), tests: vec![test] };
+    let plan = FitPlan {
+        dataset: &recipe.dataset,
+        lora: &recipe.lora,
+        fit: &recipe.fit,
+        seed: 0,
+        start: None,
+    };
+    let limits = FitLimits {
+        seconds: None,
+        steps: Some(2),
+        progress: None,
+        memory_bytes: memory_bytes.parse().unwrap(),
+        interrupted: &AtomicBool::new(false),
+    };
+    let before = arc_ttt::memory::peak_bytes().unwrap();
+    let fit = engine.fit(&task, plan, limits, &mut |_| ()).unwrap();
+    assert!(!fit.notes.iter().any(|note| note.contains("more memory")), "{:?}", fit.notes);
+    println!("MEASURED {}", arc_ttt::memory::peak_bytes().unwrap() - before);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_fit_keeps_to_its_memory() {
+    let measure = |allowed: u64| -> u64 {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "llama::measured_fit", "--nocapture"])
+            .env("ARC_TTT_MEASURE_FIT", allowed.to_string())
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let (_, found) = text.split_once("MEASURED ").unwrap_or_else(|| panic!("{text}"));
+        let found = found.lines().next().unwrap().trim().parse().unwrap();
+        println!("{found} of {allowed} bytes");
+        found
+    };
+    // All texts at once; one at a time; and with gradient checkpointing.
+    let free = measure(1 << 30);
+    for allowed in [120 << 20, 70 << 20] {
+        let found = measure(allowed);
+        assert!(found <= allowed && found < free, "{found} of {allowed}, {free} without a limit");
     }
 }
 

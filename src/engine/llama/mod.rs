@@ -1,18 +1,20 @@
 //! Language models of the Llama family behind the [`Engine`] interface.
 
 mod fit;
+mod memory;
 mod predict;
 mod writer;
 
 use std::path::Path;
 
-use burn::tensor::{Device, FloatDType};
+use burn::tensor::{DType, Device, FloatDType};
 use sha2::{Digest, Sha256};
 
 use super::{
     Adapter, Engine, EngineError, Fit, FitLimits, FitPlan, FitStep, LanguageConfig, ModelInfo,
     PredictPlan, WeightFormat,
 };
+use crate::adapter::{FitConfig, LoraConfig};
 use crate::arc::{Grid, Task, View};
 use crate::candidate::{MapMeta, Predictions};
 use crate::contamination::TrainingPairs;
@@ -30,6 +32,8 @@ pub struct LlamaEngine {
     model: Llama,
     writer: Writer,
     info: ModelInfo,
+    /// Bytes of a weight.
+    weight_bytes: u64,
     gradient_checkpointing: bool,
     training_pairs: Option<TrainingPairs>,
 }
@@ -81,9 +85,19 @@ impl LlamaEngine {
             parameters: model.config.n_parameters(),
             device: device_name.to_owned(),
         };
-        let gradient_checkpointing = language.gradient_checkpointing;
-        let training_pairs = training_pairs(folder)?;
-        Ok(Self { model, writer, info, gradient_checkpointing, training_pairs })
+        Ok(Self {
+            model,
+            writer,
+            info,
+            weight_bytes: DType::from(dtype).size() as u64,
+            gradient_checkpointing: language.gradient_checkpointing,
+            training_pairs: training_pairs(folder)?,
+        })
+    }
+
+    /// Whether blocks run as one operation each, which keep less than Burn's.
+    fn is_fused(&self) -> bool {
+        self.model.fused && self.weight_bytes == 4 && self.info.device.starts_with("cpu")
     }
 
     /// The adapter's updates on the model's device.
@@ -134,6 +148,10 @@ impl Engine for LlamaEngine {
         on_step: &mut dyn FnMut(&FitStep),
     ) -> Result<Fit, EngineError> {
         fit::fit(self, task, plan, limits, on_step)
+    }
+
+    fn least_memory(&self, lora: &LoraConfig, fit: &FitConfig) -> u64 {
+        memory::FitMemory::of_the_longest(self, lora, fit)
     }
 
     fn predict(

@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use crate::arc::{Example, Grid, N_COLORS};
 use crate::dataset::Episode;
 use crate::llama::{Sequence, TokenFilter, Tokenizer, TokenizerError};
-use crate::text::{Beginning, CharVocabulary, Grammar, SpecialTokens, TextFormat, target_tokens};
+use crate::text::{
+    AUTO, Beginning, CharVocabulary, FormatChoice, Grammar, SpecialTokens, TextFormat,
+    target_tokens,
+};
 
 /// Why tasks cannot be written for a checkpoint.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +20,7 @@ pub enum WriterError {
     /// A text that the tokenizer cannot spell.
     #[error(
         "the text format `{format}` writes {what} as {text:?}, for which {path} has no tokens; take a format that the \
-         model was trained on, by --set language.text_format=NAME",
+         model was trained on, by --set language.text_format=NAME or FILE.toml",
         path = .path.display()
     )]
     Unwritable {
@@ -33,7 +36,7 @@ pub enum WriterError {
     /// A token of the format's own that the tokenizer does not have.
     #[error(
         "the text format `{format}` needs the special token {token}, which {path} does not have; take a format that the \
-         model was trained on, by --set language.text_format=NAME",
+         model was trained on, by --set language.text_format=NAME or FILE.toml",
         path = .path.display()
     )]
     Special {
@@ -56,10 +59,22 @@ pub enum WriterError {
         /// The tokenizer.
         path: PathBuf,
     },
+    /// An answer that would end where it goes on.
+    #[error(
+        "the text format `{format}` does not suit {path}: the token that ends an answer also stands within answers; \
+         change the end of `query.end`",
+        path = .path.display()
+    )]
+    EndInside {
+        /// The format.
+        format: String,
+        /// The tokenizer.
+        path: PathBuf,
+    },
     /// More than one format that the tokenizer can spell.
     #[error(
         "{path} can write the text formats {formats}, and which of them the model was trained on is not to be seen; \
-         say so by --set language.text_format=NAME",
+         say so by --set language.text_format=NAME or FILE.toml",
         path = .path.display(), formats = .formats.join(", ")
     )]
     Ambiguous {
@@ -136,11 +151,15 @@ impl TokenFilter for Answers {
 }
 
 impl Writer {
-    /// For a built-in format by name, or `auto` for the one that the tokenizer can spell.
-    pub(super) fn new(tokenizer: Tokenizer, format: &str) -> Result<Self, WriterError> {
-        if format != "auto" {
-            let format = TextFormat::built_in(format).expect("recipes are validated");
-            return Self::with(&tokenizer, format);
+    /// For a format, or [`AUTO`] for the built-in one that the tokenizer can spell.
+    pub(super) fn new(tokenizer: Tokenizer, format: &FormatChoice) -> Result<Self, WriterError> {
+        match format {
+            FormatChoice::Named(name) if name == AUTO => {}
+            FormatChoice::Named(name) => {
+                let format = TextFormat::built_in(name).expect("recipes are validated");
+                return Self::with(&tokenizer, format);
+            }
+            FormatChoice::Own(format) => return Self::with(&tokenizer, (**format).clone()),
         }
         let (mut fitting, mut reasons) = (Vec::new(), Vec::new());
         for name in TextFormat::names() {
@@ -189,21 +208,21 @@ impl Writer {
         self.paths(episode).iter().map(|path| self.sequence(episode, path)).collect()
     }
 
-    /// The longest of an episode's texts, shortened until it has at most `most` tokens: the longest pairs of its context
-    /// go first. If the pair alone is longer, that many tokens.
+    /// The longest of an episode's texts, shortened until it fits: the longest pairs of its context go first. If the pair
+    /// alone does not fit either, that pair as an error.
     pub(super) fn shortened(
         &self,
         episode: &Episode,
-        most: usize,
-    ) -> Result<Result<Sequence, usize>, WriterError> {
+        fits: &dyn Fn(&Sequence) -> bool,
+    ) -> Result<Result<Sequence, Sequence>, WriterError> {
         let mut path = self.paths(episode).swap_remove(0);
         loop {
             let sequence = self.sequence(episode, &path)?;
-            if sequence.tokens.len() <= most {
+            if fits(&sequence) {
                 return Ok(Ok(sequence));
             }
             let context = path.pairs.iter().take(path.pairs.len() - 1).map(|&i| &episode.pairs[i]);
-            let Some(longest) = longest(context) else { return Ok(Err(sequence.tokens.len())) };
+            let Some(longest) = longest(context) else { return Ok(Err(sequence)) };
             path.pairs.remove(longest);
             path.marked.remove(longest);
         }
@@ -372,7 +391,7 @@ fn check_samples(
         Example { input: grid.clone(), output: turned.clone() },
         Example { input: turned, output: grid.clone() },
     ];
-    let mut ends = BTreeSet::new();
+    let (mut ends, mut inside) = (BTreeSet::new(), BTreeSet::new());
     for color in 0..N_COLORS as u8 {
         for output in [Grid::filled(1, 1, color), Grid::filled(2, 2, color)] {
             let prompt = format.write(&demonstrations, &grid, None, special).text;
@@ -386,8 +405,13 @@ fn check_samples(
             if !whole.starts_with(&prompt) || whole.len() == prompt.len() {
                 return Err(WriterError::Joined { format: format.name.clone(), path: path() });
             }
-            ends.extend(whole.last());
+            let (last, before) = whole[prompt.len()..].split_last().expect("it is longer");
+            ends.insert(*last);
+            inside.extend(before.iter().copied());
         }
+    }
+    if !ends.is_disjoint(&inside) {
+        return Err(WriterError::EndInside { format: format.name.clone(), path: path() });
     }
     Ok(ends.into_iter().collect())
 }
@@ -456,7 +480,7 @@ mod tests {
     fn writer() -> Writer {
         let folder = tempfile::tempdir().unwrap();
         write_tokenizer(folder.path()).unwrap();
-        Writer::new(Tokenizer::load(folder.path(), &config(16)).unwrap(), "auto").unwrap()
+        Writer::new(Tokenizer::load(folder.path(), &config(16)).unwrap(), &AUTO.into()).unwrap()
     }
 
     fn config(vocab_size: usize) -> LlamaConfig {
@@ -543,11 +567,14 @@ mod tests {
         let queries = vec![query(0, &[1, 2, 3])];
         let episode = Episode { pairs: demonstrations.to_vec(), queries, frame: None };
         let whole = writer.sequences(&episode).unwrap().remove(0).tokens.len();
-        let shorter = writer.shortened(&episode, whole - 1).unwrap().unwrap();
+        let shortened = |most: usize| {
+            writer.shortened(&episode, &|s: &Sequence| s.tokens.len() <= most).unwrap()
+        };
+        let shorter = shortened(whole - 1).unwrap();
         assert!(shorter.tokens.len() < whole && shorter.targets.last() == Some(&true));
         // Three for the user, ten and four more, and two rows.
-        let alone = writer.shortened(&episode, 3).unwrap().unwrap_err();
-        assert_eq!(alone, 3 + 2 + 4 + 3 + 1);
+        let alone = shortened(3).unwrap_err();
+        assert_eq!(alone.tokens.len(), 3 + 2 + 4 + 3 + 1);
     }
     /// A tokenizer that knows every character, and the tokens of Llama 3's chat.
     fn chat_tokenizer(special: &[&str]) -> Tokenizer {
@@ -580,20 +607,33 @@ mod tests {
 
     #[test]
     fn a_tokenizer_that_can_write_several_formats_leaves_the_choice_to_the_user() {
-        let error = Writer::new(chat_tokenizer(&LLAMA), "auto").unwrap_err().to_string();
+        let error = Writer::new(chat_tokenizer(&LLAMA), &AUTO.into()).unwrap_err().to_string();
         assert!(error.contains("can write the text formats paper, architects, barc"), "{error}");
-        let error = Writer::new(chat_tokenizer(&LLAMA), "nvarc").unwrap_err().to_string();
+        let error = Writer::new(chat_tokenizer(&LLAMA), &"nvarc".into()).unwrap_err().to_string();
         assert!(error.contains("needs the special token <|im_start|>"), "{error}");
         assert_eq!(
-            Writer::new(chat_tokenizer(&LLAMA[..2]), "auto").unwrap().format(),
+            Writer::new(chat_tokenizer(&LLAMA[..2]), &AUTO.into()).unwrap().format(),
             "architects"
         );
     }
 
     #[test]
+    fn a_format_whose_answers_end_within_themselves_is_refused() {
+        let mut format = TextFormat::built_in("architects").unwrap();
+        (format.name, format.query.end) = ("mine".into(), "#\n".into());
+        assert_eq!(format.check(), Ok(()));
+        let choice = FormatChoice::Own(Box::new(format.clone()));
+        let error = Writer::new(chat_tokenizer(&LLAMA), &choice).unwrap_err().to_string();
+        assert!(error.contains("also stands within answers; change the end"), "{error}");
+        format.query.end = "#".into();
+        let writer = Writer::new(chat_tokenizer(&LLAMA), &FormatChoice::Own(Box::new(format)));
+        assert_eq!(writer.unwrap().format(), "mine");
+    }
+
+    #[test]
     fn a_special_token_is_never_spelt_by_others() {
         for name in ["paper", "barc", "architects"] {
-            let writer = Writer::new(chat_tokenizer(&LLAMA), name).unwrap();
+            let writer = Writer::new(chat_tokenizer(&LLAMA), &name.into()).unwrap();
             let prompt = writer.prompt(&[pair(2)], &Grid::filled(1, 1, 3), usize::MAX).unwrap();
             let answer = writer.answer(&prompt, &Grid::filled(2, 3, 4)).unwrap();
             assert_eq!(writer.read(&answer), Some(Grid::filled(2, 3, 4)));
