@@ -267,6 +267,8 @@ pub struct PredictPlan<'a> {
     /// Where an earlier prediction is repeated: for each prediction that will come out, the steps after which time
     /// was over for its search. It overrules all limits of time.
     pub cut_after: Option<&'a [Option<usize>]>,
+    /// Bytes that what is decoded side by side may take, beside the model; one prompt is decoded in any case.
+    pub memory_bytes: u64,
 }
 
 /// A model family, loaded.
@@ -330,7 +332,7 @@ pub trait Engine: Send + Sync {
     ) -> Result<Predictions, EngineError>;
 
     /// The log-probability of each grid (in the task's own frame) as the output of test `test` under one view and
-    /// format, in nats.
+    /// format, in nats. What is scored side by side may take `memory_bytes`, beside the model.
     ///
     /// # Errors
     /// As [`Engine::predict`].
@@ -344,6 +346,7 @@ pub trait Engine: Send + Sync {
         adapter: Option<&Adapter>,
         under: &MapMeta,
         grids: &[&Grid],
+        memory_bytes: u64,
     ) -> Result<Vec<f32>, EngineError>;
 
     /// Predicts test `test` again, under the views of `maps`, with some cells given. A map keeps what it says of these,

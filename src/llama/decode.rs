@@ -12,9 +12,6 @@ use super::model::Llama;
 /// Numbers that a score matrix may hold at once: attention's of a part of a prompt, or the vocabulary's of some tokens.
 const SCORES_AT_ONCE: usize = 1 << 26;
 
-/// Tokens in the cache that the answers of one prompt may take together with their copies of the prompt.
-const CACHED_AT_ONCE: usize = 1 << 15;
-
 /// What follows a prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generated {
@@ -199,7 +196,8 @@ pub struct Score {
     pub is_greedy: bool,
 }
 
-/// What a model says of answers to one prompt, each the one that ends it included. The prompt is read once for all.
+/// What a model says of answers to one prompt, each the one that ends it included. The prompt is read once for all; so
+/// many answers go on from it side by side that with their copies of the prompt they have at most `cached` tokens.
 ///
 /// # Errors
 /// [`InputError`] if the prompt or an answer is empty, they are longer than the context together, or a token is
@@ -209,6 +207,7 @@ pub fn score(
     lora: Option<&Lora>,
     prompt: &[u32],
     answers: &[Vec<u32>],
+    cached: usize,
 ) -> Result<Vec<Score>, InputError> {
     let Some((&last, beginning)) = prompt.split_last() else {
         return Err(InputError::Empty { sequence: 0 });
@@ -228,7 +227,7 @@ pub fn score(
     let mut waiting = order.as_slice();
     while let Some(&shortest) = waiting.first() {
         // Lengths rise, so that a row more is longer than those before.
-        let fits = |n: usize| n * (prompt.len() + answers[waiting[n - 1]].len()) <= CACHED_AT_ONCE;
+        let fits = |n: usize| n * (prompt.len() + answers[waiting[n - 1]].len()) <= cached;
         let n = (2..=waiting.len()).take_while(|&n| fits(n)).last().unwrap_or(1);
         let (together, later) = waiting.split_at(n);
         debug_assert!(answers[shortest].len() <= answers[together[n - 1]].len());

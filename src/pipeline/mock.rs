@@ -159,6 +159,7 @@ impl Engine for Mock {
         _: Option<&Adapter>,
         _: &MapMeta,
         _: &[&Grid],
+        _: u64,
     ) -> Result<Vec<f32>, EngineError> {
         unreachable!("maps of cells score every grid")
     }

@@ -241,13 +241,17 @@ impl Fitting<'_> {
         let Recipe { views, candidates, vote, decode, seed, .. } = self.recipe;
         // The likeliest answer will do: what a search finds besides says nothing of a rate.
         let decode = &DecodeConfig { method: DecodeMethod::Greedy, ..decode.clone() };
-        let plan = PredictPlan { decode, seed: *seed, seconds: None, cut_after: None };
+        let memory_bytes = self.limits.memory_bytes;
+        let plan =
+            PredictPlan { decode, seed: *seed, seconds: None, cut_after: None, memory_bytes };
         let views = ViewsConfig { count: views.count.min(HELD_OUT_VIEWS), ..views.clone() };
         let views = sample_views(&views, task.examples.len(), *seed, &task.id);
         let rounds = &self.recipe.views;
         let maps = predict_views(self.engine, task, 0, Some(adapter), &views, rounds, plan)?;
         let Example { input, output } = &self.task.examples[demonstration];
-        let candidates = scored_candidates(self.engine, task, 0, Some(adapter), &maps, candidates)?;
+        let (engine, adapter) = (self.engine, Some(adapter));
+        let candidates =
+            scored_candidates(engine, task, 0, adapter, &maps, candidates, memory_bytes)?;
         let attempts = tally_votes(&candidates, &maps.metas(), vote).attempts(&candidates, input);
         Ok(HeldOut {
             demonstration,
@@ -337,6 +341,7 @@ mod tests {
             _: Option<&Adapter>,
             _: &MapMeta,
             _: &[&Grid],
+            _: u64,
         ) -> Result<Vec<f32>, EngineError> {
             unreachable!("maps score every grid by themselves")
         }

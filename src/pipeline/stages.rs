@@ -149,7 +149,8 @@ impl<'a> Solving<'a> {
 
     fn plan(&self, seconds: Option<f64>) -> PredictPlan<'a> {
         let Recipe { decode, seed, .. } = self.recipe;
-        PredictPlan { decode, seed: *seed, seconds, cut_after: None }
+        let memory_bytes = self.limits.memory_bytes;
+        PredictPlan { decode, seed: *seed, seconds, cut_after: None, memory_bytes }
     }
 
     /// Maps under some of the views, for each test, behind those that there are.
@@ -356,7 +357,8 @@ impl<'a> Solving<'a> {
             for (test, maps) in predicted.maps.iter().enumerate() {
                 let Predictions::Grids(proposals) = maps else { continue };
                 let found = &candidates[test];
-                let scores = scores(self.engine, self.task, test, adapter, &proposals[map], found)?;
+                let (under, memory) = (&proposals[map], self.limits.memory_bytes);
+                let scores = scores(self.engine, self.task, test, adapter, under, found, memory)?;
                 add_scores(&mut candidates[test], scores);
             }
         }
@@ -455,6 +457,7 @@ pub(super) fn scored_candidates(
     adapter: Option<&Adapter>,
     predictions: &Predictions,
     config: &CandidateConfig,
+    memory_bytes: u64,
 ) -> Result<Vec<Candidate>, EngineError> {
     let proposals = match predictions {
         Predictions::Cells(maps) => return Ok(collect_candidates(maps, config)),
@@ -462,7 +465,7 @@ pub(super) fn scored_candidates(
     };
     let mut candidates = merge_proposals(proposals, config);
     for proposals in proposals {
-        let scores = scores(engine, task, test, adapter, proposals, &candidates)?;
+        let scores = scores(engine, task, test, adapter, proposals, &candidates, memory_bytes)?;
         add_scores(&mut candidates, scores);
     }
     Ok(candidates)
@@ -476,6 +479,7 @@ fn scores(
     adapter: Option<&Adapter>,
     proposals: &Proposals,
     candidates: &[Candidate],
+    memory_bytes: u64,
 ) -> Result<Vec<f32>, EngineError> {
     let said = |grid: &Grid| proposals.grids.iter().find(|(g, _)| g == grid).map(|(_, l)| *l);
     let known: Vec<Option<f32>> = candidates.iter().map(|c| said(&c.grid)).collect();
@@ -483,7 +487,8 @@ fn scores(
     let asked: Vec<&Grid> = unknown.map(|(candidate, _)| &candidate.grid).collect();
     let mut scores = Vec::new();
     if !asked.is_empty() {
-        scores = engine.score(task, test, adapter, &proposals.meta, &asked)?;
+        let under = &proposals.meta;
+        scores = engine.score(task, test, adapter, under, &asked, memory_bytes)?;
     }
     let mut scores = scores.into_iter();
     Ok(known.into_iter().map(|k| k.or_else(|| scores.next()).unwrap_or(IMPOSSIBLE)).collect())

@@ -384,7 +384,8 @@ fn searches_side_by_side_find_what_each_finds_alone() {
         assert_same(&together[0].answers, &expected, name);
         let mut nodes = Vec::new();
         for ((prompt, answer), found) in prompts.iter().zip(&answers).zip(&together) {
-            let greedy = greedy(model, None, &[prompt.clone()], ends, usize::MAX, &()).unwrap();
+            let greedy =
+                greedy(model, None, std::slice::from_ref(prompt), ends, usize::MAX, &()).unwrap();
             assert_eq!((&answer.tokens, answer.ended), (&greedy[0].tokens, greedy[0].ended));
             let guess = &answer.tokens[..answer.tokens.len() - 1];
             let alone =
@@ -416,7 +417,8 @@ fn a_beam_of_one_is_greedy_and_a_wide_one_finds_the_most_probable_answers() {
         let run = |width: usize, rows: &dyn Fn(&[u32]) -> usize| {
             beam(model, None, &prompt, width, ends, &(), rows).unwrap()
         };
-        let greedy = greedy(model, None, &[prompt.clone()], ends, usize::MAX, &()).unwrap();
+        let greedy =
+            greedy(model, None, std::slice::from_ref(&prompt), ends, usize::MAX, &()).unwrap();
         let one = run(1, &rows);
         // Where greedy decoding does not end, nothing is found.
         assert_eq!(one.len(), usize::from(greedy[0].ended), "{name}");
@@ -705,8 +707,12 @@ fn a_score_is_the_sum_over_the_answer_s_tokens_whatever_stands_beside_it() {
         let lora = golden.adapter();
         let prompt = [4, 9, 3, 11, 7];
         let answers = [vec![5, 2], vec![6, 6, 6, 6, 6, 8], vec![12], vec![5, 3]];
-        let scores = score(&golden.model, Some(&lora), &prompt, &answers).unwrap();
-        for (answer, found) in answers.iter().zip(scores) {
+        let score = |answers: &[Vec<u32>], cached: usize| {
+            score(&golden.model, Some(&lora), &prompt, answers, cached).unwrap()
+        };
+        // All side by side, two by two, and one by one.
+        let scores = [1000, 14, 0].map(|cached| score(&answers, cached)).concat();
+        for (answer, found) in answers.iter().cycle().zip(scores) {
             let whole = Sequence::prompt(&[&prompt[..], answer].concat());
             let logits = alone(&golden.model, &whole, Some(&lora));
             let (mut log_prob, mut is_greedy) = (0.0, true);
@@ -723,10 +729,10 @@ fn a_score_is_the_sum_over_the_answer_s_tokens_whatever_stands_beside_it() {
             );
             assert_eq!(found.is_greedy, is_greedy, "{name} {answer:?}");
         }
-        let none = score(&golden.model, None, &prompt, &[]).unwrap();
-        assert!(none.is_empty());
-        let best = greedy(&golden.model, None, &[prompt.to_vec()], &[], 6, &()).unwrap().remove(0);
-        let own = score(&golden.model, None, &prompt, &[best.tokens]).unwrap()[0];
+        assert!(score(&[], 0).is_empty());
+        let greedy = greedy(&golden.model, Some(&lora), &[prompt.to_vec()], &[], 6, &()).unwrap();
+        let best = &greedy[0];
+        let own = score(std::slice::from_ref(&best.tokens), 0)[0];
         assert!(own.is_greedy && (own.log_prob - best.log_prob).abs() < 1e-4, "{name}");
     }
 }

@@ -107,6 +107,7 @@ impl Engine for GridEngine {
         adapter: Option<&Adapter>,
         under: &MapMeta,
         grids: &[&Grid],
+        _: u64,
     ) -> Result<Vec<f32>, EngineError> {
         let maps = self.cell_maps(task, test, adapter, std::slice::from_ref(&under.view))?;
         let maps: Vec<_> = maps.into_iter().filter(|map| map.format == under.format).collect();

@@ -181,7 +181,7 @@ impl Steps for TaskFit<'_> {
             let prompt = writer.prompt(&others, &held_out.input, model.config.max_length)?;
             let answer = writer.answer(&prompt, &held_out.output)?;
             if prompt.tokens.len() + answer.len() <= model.config.max_length {
-                let scores = score(model, Some(self.trainer.lora()), &prompt.tokens, &[answer])?;
+                let scores = score(model, Some(self.trainer.lora()), &prompt.tokens, &[answer], 0)?;
                 exact += usize::from(scores[0].is_greedy);
             }
         }

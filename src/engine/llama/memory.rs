@@ -1,4 +1,4 @@
-//! How much of a fit's step runs at once, so that the fit stays within its memory.
+//! How much of a fit's step, and of what is decoded, runs at once, so that a task stays within its memory.
 //!
 //! What a step takes is estimated from sizes alone ([`crate::llama::Budget`]), never looked at: a run must be the same on
 //! every machine. The base model is not counted, for all tasks share it.
@@ -26,6 +26,14 @@ pub(super) struct FitMemory<'a> {
     work: Workload,
     /// Bytes in all.
     pub(super) allowed: u64,
+}
+
+/// Tokens whose keys and values may be held side by side while decoding.
+pub(super) fn cached_tokens(engine: &LlamaEngine, allowed: u64) -> usize {
+    let LlamaConfig { num_hidden_layers, num_key_value_heads, head_dim, .. } = engine.model.config;
+    let token = 2 * num_hidden_layers * num_key_value_heads * head_dim;
+    // A cache that grows is there twice, and then has room for up to twice its tokens.
+    (allowed / (4 * token as u64 * engine.weight_bytes)) as usize
 }
 
 /// Learnt tokens of a sequence; the first of all has none before it.

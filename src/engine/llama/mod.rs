@@ -172,7 +172,8 @@ impl Engine for LlamaEngine {
         adapter: Option<&Adapter>,
         under: &MapMeta,
         grids: &[&Grid],
+        memory_bytes: u64,
     ) -> Result<Vec<f32>, EngineError> {
-        predict::score(self, task, test, adapter, under, grids)
+        predict::score(self, task, test, adapter, under, grids, memory_bytes)
     }
 }

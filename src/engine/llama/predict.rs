@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::LlamaEngine;
+use super::memory::cached_tokens;
 use super::writer::Prompt;
 use crate::arc::{Grid, Task, View};
 use crate::candidate::{CutReason, IMPOSSIBLE, MapMeta, Proposals};
@@ -14,8 +15,11 @@ use crate::llama::{
 };
 use crate::rng::stream;
 
-/// Tokens of prompts that are decoded side by side at most.
-const TOKENS_AT_ONCE: usize = 1 << 14;
+/// Tokens of prompts that are decoded side by side at most, whatever the memory.
+const PROMPTS_AT_ONCE: usize = 1 << 14;
+
+/// Tokens of answers that are scored side by side at most, with their copies of the prompt.
+const ANSWERS_AT_ONCE: usize = 1 << 15;
 
 /// A prompt with what it was made under.
 type Asked = (MapMeta, Prompt);
@@ -40,7 +44,8 @@ pub(super) fn predict(
     let asked = asked.collect::<Result<Vec<Asked>, EngineError>>()?;
     let mut proposals: Vec<Proposals> = asked.iter().map(nothing_yet).collect();
     let (model, answers) = (&engine.model, engine.writer.answers());
-    for part in side_by_side(&asked, 1) {
+    let at_once = cached_tokens(engine, plan.memory_bytes).min(PROMPTS_AT_ONCE);
+    for part in side_by_side(&asked, 1, at_once) {
         let prompts: Vec<Vec<u32>> = part.clone().map(|i| asked[i].1.tokens.clone()).collect();
         let (ends, method) = (&answers.ends, plan.decode.method);
         let (firsts, begun) = if method == DecodeMethod::Search {
@@ -69,7 +74,7 @@ pub(super) fn predict(
         DecodeMethod::Greedy | DecodeMethod::Search => {}
         DecodeMethod::Sample => {
             let n = plan.decode.samples;
-            for part in side_by_side(&asked, n) {
+            for part in side_by_side(&asked, n, at_once) {
                 let which = part.map(|drawn| (drawn / n, drawn % n));
                 let prompts = which.clone().map(|(i, _)| asked[i].1.tokens.clone());
                 let rngs = which.clone().map(|(i, k)| {
@@ -103,10 +108,14 @@ fn nothing_yet((meta, prompt): &Asked) -> Proposals {
     Proposals { meta: meta.clone(), grids: Vec::new(), cut: None, nodes: 0, left_out }
 }
 
-/// Prompts, each `n` times, in parts that there is room for at once.
-fn side_by_side(asked: &[Asked], n: usize) -> impl Iterator<Item = Range<usize>> {
+/// Prompts, each `n` times, in parts of at most so many tokens, or of one prompt.
+fn side_by_side(
+    asked: &[Asked],
+    n: usize,
+    at_once: usize,
+) -> impl Iterator<Item = Range<usize>> + use<> {
     let longest = asked.iter().map(|(_, prompt)| prompt.tokens.len()).max().unwrap_or(1);
-    let (all, at_once) = (asked.len() * n, (TOKENS_AT_ONCE / longest).max(1));
+    let (all, at_once) = (asked.len() * n, (at_once / longest).max(1));
     (0..all).step_by(at_once).map(move |start| start..all.min(start + at_once))
 }
 
@@ -154,6 +163,7 @@ pub(super) fn score(
     adapter: Option<&Adapter>,
     under: &MapMeta,
     grids: &[&Grid],
+    memory_bytes: u64,
 ) -> Result<Vec<f32>, EngineError> {
     let lora = engine.lora(adapter)?;
     let prompt = prompt(engine, task, test, under)?;
@@ -162,7 +172,9 @@ pub(super) fn score(
     // Its last token is predicted and not read.
     let fits = |a: &Vec<u32>| prompt.tokens.len() + a.len() <= engine.model.config.max_length + 1;
     let possible: Vec<Vec<u32>> = answers.iter().filter(|a| fits(a)).cloned().collect();
-    let mut known = scores(&engine.model, lora.as_ref(), &prompt.tokens, &possible)?.into_iter();
+    let cached = cached_tokens(engine, memory_bytes).min(ANSWERS_AT_ONCE);
+    let known = scores(&engine.model, lora.as_ref(), &prompt.tokens, &possible, cached)?;
+    let mut known = known.into_iter();
     let log_prob = |answer: &Vec<u32>| match fits(answer) {
         true => known.next().map_or(IMPOSSIBLE, |score| (score.log_prob as f32).max(IMPOSSIBLE)),
         false => IMPOSSIBLE,
