@@ -9,7 +9,7 @@ use arc_ttt::arc::{Example, Grid, Task, Test};
 use arc_ttt::candidate::sample_views;
 use arc_ttt::dataset::{EpisodeSource, Format};
 use arc_ttt::device::{self, DeviceChoice};
-use arc_ttt::engine::{Engine, FitLimits, FitPlan, GridEngine, load_weights};
+use arc_ttt::engine::{Engine, FitLimits, GridEngine, load_weights};
 use arc_ttt::kernel::{
     BlockShape, BlockWeights, Layout, LoraShape, Mat, Packed, Place, Precision, Sequence, Wanted,
     block_backward, block_forward, product,
@@ -96,13 +96,7 @@ fn predict(bencher: Bencher, side: usize) {
 fn fit(bencher: Bencher, side: usize, format: &str) {
     let (task, engine) = (task(side), engine());
     let recipe = recipe("default", &[&format!("fit.format={format}"), "fit.check_every=0"]);
-    let plan = FitPlan {
-        dataset: &recipe.dataset,
-        lora: &recipe.lora,
-        fit: &recipe.fit,
-        seed: 0,
-        start: None,
-    };
+    let plan = recipe.fit_plan();
     let interrupted = AtomicBool::new(false);
     let limits = FitLimits {
         seconds: None,

@@ -17,7 +17,7 @@ use arc_ttt::candidate::{ViewsConfig, sample_views};
 use arc_ttt::dataset::{EpisodeSource, Format};
 use arc_ttt::device::{self, DeviceChoice};
 use arc_ttt::engine::{
-    Encoded, Engine, FitLimits, FitPlan, GridEngine, Told, canvas_of, load_weights, query_canvas,
+    Encoded, Engine, FitLimits, GridEngine, Told, canvas_of, load_weights, query_canvas,
     shown_canvas,
 };
 use arc_ttt::kernel::{Mat, Packed, Precision, product};
@@ -218,13 +218,7 @@ fn time_views(engine: &GridEngine, task: &Task, times: usize) -> Result<Vec<f64>
 }
 
 fn time_steps(engine: &GridEngine, task: &Task, recipe: &Recipe, steps: usize) -> Result<Vec<f64>> {
-    let plan = FitPlan {
-        dataset: &recipe.dataset,
-        lora: &recipe.lora,
-        fit: &recipe.fit,
-        seed: 0,
-        start: None,
-    };
+    let plan = recipe.fit_plan();
     let interrupted = AtomicBool::new(false);
     let limits = FitLimits {
         seconds: None,

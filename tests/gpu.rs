@@ -10,7 +10,7 @@ use arc_ttt::arc::{ColorPermutation, Dihedral, Example, Grid, Task, Test, View};
 use arc_ttt::candidate::CellMap;
 use arc_ttt::dataset::Format;
 use arc_ttt::device::{self, DeviceChoice, DeviceError};
-use arc_ttt::engine::{Engine, Fit, FitLimits, FitPlan, GridEngine};
+use arc_ttt::engine::{Engine, Fit, FitLimits, GridEngine};
 use arc_ttt::model::{ContextTokens, GridModel, GridModelConfig, Weights};
 use arc_ttt::recipe::Recipe;
 use arc_ttt::rng;
@@ -106,13 +106,7 @@ fn fit(engine: &GridEngine) -> Fit {
         "lora.rank=4",
     ];
     let recipe = Recipe::resolve("default", &overrides).unwrap();
-    let plan = FitPlan {
-        dataset: &recipe.dataset,
-        lora: &recipe.lora,
-        fit: &recipe.fit,
-        seed: 0,
-        start: None,
-    };
+    let plan = recipe.fit_plan();
     let limits = FitLimits {
         seconds: None,
         steps: Some(STEPS),

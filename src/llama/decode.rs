@@ -37,7 +37,8 @@ pub fn greedy(
     filter: &dyn TokenFilter,
 ) -> Result<Vec<Generated>, InputError> {
     let mut choose = |_, choices: &[(u32, f32)]| most_probable(choices);
-    generate(model, lora, prompts, ends, max_new_tokens, filter, &mut choose)
+    let cache = &mut KvCache::default();
+    generate(cache, model, lora, prompts, ends, max_new_tokens, filter, &mut choose)
 }
 
 /// Of equals the first.
@@ -64,7 +65,8 @@ pub fn sample(
     filter: &dyn TokenFilter,
 ) -> Result<Vec<Generated>, InputError> {
     assert_eq!(prompts.len(), rngs.len(), "a stream for each prompt");
-    generate(model, lora, prompts, ends, usize::MAX, filter, &mut |row, choices| {
+    let cache = &mut KvCache::default();
+    generate(cache, model, lora, prompts, ends, usize::MAX, filter, &mut |row, choices| {
         let top = choices.iter().fold(f32::NEG_INFINITY, |top, &(_, l)| top.max(l));
         let weight = |l: f32| (f64::from(l - top) / temperature).exp();
         let mut left =
@@ -80,21 +82,8 @@ pub fn sample(
 /// Chooses the next token of a row among those that may follow, with their log-probabilities.
 pub(super) type Choose<'a> = dyn FnMut(usize, &[(u32, f32)]) -> Option<u32> + 'a;
 
-fn generate(
-    model: &Llama,
-    lora: Option<&Lora>,
-    prompts: &[Vec<u32>],
-    ends: &[u32],
-    max_new_tokens: usize,
-    filter: &dyn TokenFilter,
-    choose: &mut Choose<'_>,
-) -> Result<Vec<Generated>, InputError> {
-    let mut cache = KvCache::default();
-    generate_into(&mut cache, model, lora, prompts, ends, max_new_tokens, filter, choose)
-}
-
 /// Decodes prompts with an empty cache, which then holds for each prompt what was read: all but the last token.
-pub(super) fn generate_into(
+pub(super) fn generate(
     cache: &mut KvCache,
     model: &Llama,
     lora: Option<&Lora>,

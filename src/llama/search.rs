@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::attention::KvCache;
 use super::batch::{Batch, InputError, Sequence};
-use super::decode::{Generated, choices, generate_into, log_probs, most_probable, read_beginnings};
+use super::decode::{Generated, choices, generate, log_probs, most_probable, read_beginnings};
 use super::filter::TokenFilter;
 use super::lora::Lora;
 use super::model::Llama;
@@ -106,8 +106,7 @@ impl<'a> Searches<'a> {
             known[row].push(probable(choices, least));
             most_probable(choices)
         };
-        let answers =
-            generate_into(&mut cache, model, lora, prompts, ends, most, filter, &mut choose)?;
+        let answers = generate(&mut cache, model, lora, prompts, ends, most, filter, &mut choose)?;
         let begun = prompts.iter().zip(&answers).zip(known).map(|((prompt, answer), known)| {
             // The last token was not read. Where the filter let nothing through, all were.
             let guess = answer.tokens[..known.len().max(1) - 1].to_vec();

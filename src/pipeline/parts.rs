@@ -212,9 +212,8 @@ impl Fitting<'_> {
     ) -> Result<(), EngineError> {
         let behind = fitted.fit.steps;
         let without = left_out.map(|index| without(self.task, index));
-        let Recipe { dataset, lora, seed, .. } = self.recipe;
         let start = fitted.fit.adapter.as_ref().map(|adapter| Start { adapter, steps: behind });
-        let plan = FitPlan { dataset, lora, fit: self.config, seed: *seed, start };
+        let plan = FitPlan { fit: self.config, start, ..self.recipe.fit_plan() };
         let later =
             self.engine.fit(without.as_ref().unwrap_or(self.task), plan, limits, &mut |step| {
                 on_step(&shift(*step, behind, seconds))

@@ -16,7 +16,7 @@ use crate::adapter::{FitConfig, LoraConfig};
 use crate::candidate::{CandidateConfig, ViewsConfig};
 use crate::dataset::DatasetConfig;
 use crate::effort::ScheduleConfig;
-use crate::engine::{DecodeConfig, Family, LanguageConfig};
+use crate::engine::{DecodeConfig, Family, FitPlan, LanguageConfig};
 use crate::vote::VoteConfig;
 
 /// The embedded recipes, by name.
@@ -108,6 +108,12 @@ impl Recipe {
     /// If the seed is too large for TOML, which [`Recipe::validate`] refuses.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("settings are tables, lists, texts and numbers that TOML has")
+    }
+
+    /// The fit that these settings ask for, of a fresh adapter.
+    pub fn fit_plan(&self) -> FitPlan<'_> {
+        let Self { dataset, lora, fit, seed, .. } = self;
+        FitPlan { dataset, lora, fit, seed: *seed, start: None }
     }
 
     /// SHA-256, in hex, of all settings but the name, as JSON with sorted keys.

@@ -8,9 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Plan, RunError, load_adapter, save_adapter};
 use crate::arc::{Task, write_atomically};
-use crate::engine::{Adapter, FitLimits, FitPlan, StopReason};
+use crate::engine::{Adapter, FitLimits, StopReason};
 use crate::pipeline::Curve;
-use crate::recipe::Recipe;
 
 /// Folder of the adapter in a run directory.
 const FOLDER: &str = "shared";
@@ -84,7 +83,6 @@ fn read(folder: &Path) -> Result<Option<Shared>, RunError> {
 
 fn fit(tasks: &[Task], plan: &Plan) -> Result<Option<(Adapter, Fitted)>, RunError> {
     let began = Instant::now();
-    let Recipe { dataset, lora, fit, seed, .. } = plan.recipe.as_ref();
     let tasks: Vec<Task> = tasks.iter().map(Task::without_answers).collect();
     let all = tasks.len();
     let rounds = all as f64 / plan.schedule.jobs.min(all).max(1) as f64;
@@ -93,12 +91,12 @@ fn fit(tasks: &[Task], plan: &Plan) -> Result<Option<(Adapter, Fitted)>, RunErro
     let seconds = budget.into_iter().chain(left).min_by(f64::total_cmp).map(|s| s * SHARE);
     let limits = FitLimits {
         seconds,
-        steps: Some(plan.limits.steps.unwrap_or(fit.steps) * all),
+        steps: Some(plan.limits.steps.unwrap_or(plan.recipe.fit.steps) * all),
         progress: None,
         memory_bytes: plan.limits.memory_bytes,
         interrupted: plan.interrupted,
     };
-    let settings = FitPlan { dataset, lora, fit, seed: *seed, start: None };
+    let settings = plan.recipe.fit_plan();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(plan.threads).stack_size(8 << 20);
     let pool = pool.build().expect("the system gives a few threads");
     let report = &mut |step: &crate::engine::FitStep| {

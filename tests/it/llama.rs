@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use arc_ttt::adapter::LoraConfig;
 use arc_ttt::arc::{Example, Grid, Task, Test};
-use arc_ttt::engine::{Engine, FitLimits, FitPlan, LlamaEngine};
+use arc_ttt::engine::{Engine, FitLimits, LlamaEngine};
 use arc_ttt::llama::{
     Answer, Batch, Generated, GridTokens, Incomplete, InputError, KvCache, Llama, LlamaConfig,
     Lora, Module, Search, SearchLimits, Searches, Sequence, Target, TokenFilter, TrainError,
@@ -920,13 +920,7 @@ fn measured_fit() {
     let example = |n: usize| Example { input: grid(n), output: grid(n + 3) };
     let test = Test { input: grid(9), output: None };
     let task = Task { id: "a".into(), examples: [1, 2, 3].map(example).into(), tests: vec![test] };
-    let plan = FitPlan {
-        dataset: &recipe.dataset,
-        lora: &recipe.lora,
-        fit: &recipe.fit,
-        seed: 0,
-        start: None,
-    };
+    let plan = recipe.fit_plan();
     let limits = FitLimits {
         seconds: None,
         steps: Some(2),

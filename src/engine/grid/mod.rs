@@ -187,13 +187,7 @@ mod tests {
     }
 
     fn fit(engine: &GridEngine, task: &Task, recipe: &Recipe, limits: FitLimits<'_>) -> Fit {
-        let plan = FitPlan {
-            dataset: &recipe.dataset,
-            lora: &recipe.lora,
-            fit: &recipe.fit,
-            seed: 0,
-            start: None,
-        };
+        let plan = recipe.fit_plan();
         engine.fit(task, plan, limits, &mut |_| ()).unwrap()
     }
 
@@ -327,13 +321,7 @@ mod tests {
     fn a_task_beyond_the_memory_limit_is_refused_before_any_work() {
         let (engine, task) = (engine(), recolor_task(3));
         let recipe = recipe(&[]);
-        let plan = FitPlan {
-            dataset: &recipe.dataset,
-            lora: &recipe.lora,
-            fit: &recipe.fit,
-            seed: 0,
-            start: None,
-        };
+        let plan = recipe.fit_plan();
         let tight = FitLimits { memory_bytes: 1000, ..limits(2) };
         let error = engine.fit(&task, plan, tight, &mut |_| ()).unwrap_err();
         assert!(matches!(error, EngineError::Memory { .. }), "{error}");

@@ -269,13 +269,7 @@ mod tests {
 
     fn fit_within(engine: &LlamaEngine, memory_bytes: u64) -> Result<Fit, EngineError> {
         let recipe = recipe();
-        let plan = FitPlan {
-            dataset: &recipe.dataset,
-            lora: &recipe.lora,
-            fit: &recipe.fit,
-            seed: 0,
-            start: None,
-        };
+        let plan = recipe.fit_plan();
         let interrupted = AtomicBool::new(false);
         let limits = FitLimits {
             seconds: None,
