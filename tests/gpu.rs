@@ -1,4 +1,4 @@
-//! wgpu agrees with the CPU: the same fit and the same predictions, by other kernels.
+//! wgpu and CUDA agree with the CPU: the same fit and the same predictions, by other kernels.
 //!
 //! Any Vulkan adapter will do; on a machine without a graphics card, Mesa's software Vulkan. Without an adapter
 //! the tests say that they are skipped, and fail if `ARC_TTT_REQUIRE_WGPU` is set.
@@ -32,11 +32,18 @@ const FITTED_TOLERANCE: f32 = 2e-2;
 
 /// The wgpu device with its name, or `None` and a loud word if there is none.
 fn wgpu() -> Option<(Device, String)> {
-    match device::open(DeviceChoice::Wgpu(None)) {
+    open(DeviceChoice::Wgpu(None), std::env::var_os("ARC_TTT_REQUIRE_WGPU").is_some())
+}
+
+/// The first CUDA device, likewise; without a word in a build that has no CUDA.
+fn cuda() -> Option<(Device, String)> {
+    if cfg!(feature = "cuda") { open(DeviceChoice::Cuda(0), false) } else { None }
+}
+
+fn open(choice: DeviceChoice, required: bool) -> Option<(Device, String)> {
+    match device::open(choice) {
         Ok((device, choice)) => Some((device, choice.to_string())),
-        Err(error @ DeviceError::NotFound { .. })
-            if std::env::var_os("ARC_TTT_REQUIRE_WGPU").is_none() =>
-        {
+        Err(error @ DeviceError::NotFound { .. }) if !required => {
             // Not `eprintln`, which the test runner would keep to itself.
             let notice = format!("\nSKIPPED, nothing was compared: {error}\n\n");
             std::io::stderr().write_all(notice.as_bytes()).unwrap();
@@ -132,10 +139,22 @@ fn largest_difference(a: &[CellMap], b: &[CellMap]) -> f32 {
 }
 
 #[test]
-fn a_lora_fit_and_its_predictions_agree_with_the_cpu() {
-    let Some((device, name)) = wgpu() else { return };
+fn on_wgpu_a_lora_fit_and_its_predictions_agree_with_the_cpu() {
+    if let Some((device, name)) = wgpu() {
+        compare_with_the_cpu(&device, &name);
+    }
+}
+
+#[test]
+fn on_cuda_a_lora_fit_and_its_predictions_agree_with_the_cpu() {
+    if let Some((device, name)) = cuda() {
+        compare_with_the_cpu(&device, &name);
+    }
+}
+
+fn compare_with_the_cpu(device: &Device, name: &str) {
     let (weights, task, views) = (weights(), task(), views());
-    let gpu = GridEngine::new(&weights, &device, &name).unwrap();
+    let gpu = GridEngine::new(&weights, device, name).unwrap();
     let cpu = GridEngine::new(&weights, &Device::flex(), "cpu").unwrap();
     let predict = |engine: &GridEngine, fit: Option<&Fit>| {
         engine.cell_maps(&task, 0, fit.and_then(|f| f.adapter.as_ref()), &views).unwrap()

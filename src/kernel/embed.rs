@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor, TensorData};
 
+use super::select::Selection;
+
 /// Rows that a token sums at most.
 pub const TERMS: usize = 8;
 
@@ -29,19 +31,30 @@ pub fn gather_sum(table: &Tensor<2>, rows: &Arc<Rows>) -> Tensor<2> {
     gather_sum_reference(table, rows)
 }
 
-/// [`gather_sum`] in Burn's own operations.
+/// [`gather_sum`] in Burn's own operations: the rows in use, multiplied by how often each token sums them. Many tokens
+/// sum the same row, and a product finds its gradient faster than one addition after the other.
 pub fn gather_sum_reference(table: &Tensor<2>, rows: &Arc<Rows>) -> Tensor<2> {
     let device = table.device();
-    let [n_rows, d_model] = table.dims();
-    // Unused places read a row of zeros behind the table.
-    let padded = Tensor::cat(vec![table.clone(), Tensor::zeros([1, d_model], &device)], 0);
-    let column = |j: usize| {
-        let ids = rows.iter().map(|r| r[j].min(n_rows as u32) as i32).collect::<Vec<_>>();
-        Tensor::<1, Int>::from_data(TensorData::new(ids, [rows.len()]), &device)
+    let [n_rows, _] = table.dims();
+    let mut number = vec![-1i32; n_rows];
+    let mut used = Vec::new();
+    for &id in rows.iter().flatten().filter(|&&id| id != NO_ROW) {
+        let number = &mut number[id as usize];
+        if *number < 0 {
+            *number = used.len() as i32;
+            used.push(Some(id as usize));
+        }
+    }
+    let numbers = |j: usize| {
+        let number = |row: &[u32; TERMS]| number.get(row[j] as usize).copied().unwrap_or(-1);
+        let numbers: Vec<i32> = rows.iter().map(number).collect();
+        Tensor::<2, Int>::from_data(TensorData::new(numbers, [rows.len(), 1]), &device)
     };
-    (1..TERMS).fold(padded.clone().select(0, column(0)), |sum, j| {
-        sum + padded.clone().select(0, column(j))
-    })
+    let columns: Vec<i32> = (0..used.len() as i32).collect();
+    let columns = Tensor::<2, Int>::from_data(TensorData::new(columns, [1, used.len()]), &device);
+    let counts = (0..TERMS).map(|j| numbers(j).equal(columns.clone()).float());
+    let counts = counts.reduce(|sum, term| sum + term).expect("a token has terms");
+    counts.matmul(Selection::new(n_rows, &used, &device).of(table))
 }
 
 #[cfg(feature = "cpu")]

@@ -24,6 +24,7 @@ mod matmul;
 mod op;
 mod readout;
 mod rows;
+mod select;
 mod simd;
 mod thin;
 
@@ -40,3 +41,4 @@ pub use layout::{Layout, Place, Position, Sequence, frequency};
 pub use matmul::{Mat, Packed, Precision, product};
 pub use op::{BlockParameters, fused_block};
 pub use readout::{ReadoutParameters, fused_cross_entropy, fused_readout};
+pub use select::Selection;

@@ -8,7 +8,7 @@
 //! | Qwen3 | RMSNorm of queries and keys |
 //!
 //! All have grouped-query attention, SwiGLU, and tied or untied embeddings. [`Llama::load`] reads a checkpoint's
-//! folder, [`Lora`] is an adapter in PEFT's format, [`Trainer`] fits one, [`greedy`] and [`search()`] decode.
+//! folder, [`Lora`] is an adapter in PEFT's format, [`Trainer`] fits one, [`greedy`] and [`Search`] decode.
 //! Fields and tensors carry the checkpoints' own names. The module knows tokens, never a grid's meaning;
 //! what tokens may follow is the caller's to say ([`TokenFilter`]).
 //!

@@ -3,9 +3,11 @@
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
+use burn::tensor::{Device, Tensor, TensorData, activation};
 
-use crate::kernel::{BlockParameters, BlockShape, Layout, frequency, fused_block};
+use crate::kernel::{
+    BlockParameters, BlockShape, Layout, Selection, Sequence, frequency, fused_block,
+};
 
 /// Runs a block: fused where the device has the fused operation, in Burn operations elsewhere.
 ///
@@ -47,12 +49,12 @@ pub fn block_reference(
 
     let h = rms_norm(x.clone(), &parameters.input_norm);
     let qkv = linear(0, &parameters.qkv_proj, h);
-    let part =
-        |i: usize| qkv.clone().slice([0..n, i * d..(i + 1) * d]).reshape([n, n_heads, head_dim]);
+    let part = |i: usize| qkv.clone().slice([0..n, i * d..(i + 1) * d]);
+    let heads = |i: usize| part(i).reshape([n, n_heads, head_dim]);
     let scale = parameters.q_scale.clone().reshape([1, n_heads, 1]) / (head_dim as f64).sqrt();
-    let q = rotate(unit_rms(part(0)), &layout.queries_turn) * scale;
-    let k = rotate(unit_rms(part(1)), &layout.keys_turn);
-    let attended = layout.attend(q, k, part(2)).reshape([n, d]);
+    let q = rotate(unit_rms(heads(0)), &layout.queries_turn) * scale;
+    let k = rotate(unit_rms(heads(1)), &layout.keys_turn);
+    let attended = layout.attend(q, k, part(2));
     let middle = x + linear(1, &parameters.o_proj, attended);
 
     let m = rms_norm(middle.clone(), &parameters.mlp_norm);
@@ -98,106 +100,136 @@ fn rotate(x: Tensor<3>, [cos, sin]: &[Tensor<3>; 2]) -> Tensor<3> {
     Tensor::cat(vec![turned, a * sin.clone() + b * cos.clone()], 2)
 }
 
-/// A [`Layout`] as Burn operations need it, on a device: each token's angles, and the sequences padded to equal
-/// lengths.
+/// A [`Layout`] as Burn operations need it, on a device: each token's angles, and the sequences in groups of similar
+/// lengths, padded to the longest of each group.
 #[derive(Debug)]
 pub struct PaddedLayout {
     /// Cosines and sines, `[n_tokens, n_heads, head_dim / 2]`; what is not turned has angle 0.
     queries_turn: [Tensor<3>; 2],
     keys_turn: [Tensor<3>; 2],
+    groups: Vec<Group>,
+    /// Where each token stands among the queries of all groups.
+    back: Selection,
+}
+
+/// Sequences of similar lengths.
+#[derive(Debug)]
+struct Group {
     n_sequences: usize,
     /// Tokens that ask, sequence by sequence, and their number in each.
-    queries: Tensor<1, Int>,
+    queries: Selection,
     n_queries: usize,
     /// Tokens that are read, likewise.
-    keys: Tensor<1, Int>,
+    keys: Selection,
     n_keys: usize,
-    /// Which keys are padding, `[n_sequences, 1, 1, n_keys]`.
-    hidden: Tensor<4, Bool>,
-    /// Where each token stands in `queries`.
-    back: Tensor<1, Int>,
+    /// Added to the scores: a large negative number for keys that are padding, `[n_sequences, 1, 1, n_keys]`.
+    hidden: Tensor<4>,
 }
+
+/// Sequences that read at most this many tokens are one group: each further group costs a dozen more operations.
+const SHORT: usize = 192;
 
 impl PaddedLayout {
     /// Puts a layout on a device.
     pub fn new(shape: &BlockShape, layout: &Layout, device: &Device) -> Self {
-        let turn = |part: usize| angles(shape, layout, part, device);
-        let n_sequences = layout.sequences.len();
-        let most = |f: fn(&crate::kernel::Sequence) -> usize| {
-            layout.sequences.iter().map(f).max().unwrap_or(0)
+        let n_tokens = layout.n_tokens();
+        let mut order: Vec<&Sequence> = layout.sequences.iter().collect();
+        order.sort_by_key(|s| std::cmp::Reverse(s.n_keys()));
+        let similar = |longest: &Sequence, s: &Sequence| {
+            longest.n_keys() <= SHORT || 2 * s.n_keys() > longest.n_keys()
         };
-        let (n_queries, n_keys) = (most(|s| s.n_queries()), most(|s| s.n_keys()));
-        // Padding reads token 0; padded keys are masked and padded queries are never read back.
-        let mut queries = vec![0i32; n_sequences * n_queries];
-        let mut keys = vec![0i32; n_sequences * n_keys];
-        let mut hidden = vec![true; n_sequences * n_keys];
-        let mut back = vec![0i32; layout.n_tokens()];
-        for (i, sequence) in layout.sequences.iter().enumerate() {
-            for (j, token) in sequence.own.iter().flat_map(Clone::clone).enumerate() {
-                queries[i * n_queries + j] = token as i32;
-                back[token] = (i * n_queries + j) as i32;
+        let mut groups = Vec::new();
+        let mut back = vec![None; n_tokens];
+        let mut first = 0;
+        while let Some(&longest) = order.first() {
+            let n_sequences = order.iter().take_while(|s| similar(longest, s)).count();
+            let sequences: Vec<&Sequence> = order.drain(..n_sequences).collect();
+            let n_queries = sequences.iter().map(|s| s.n_queries()).max().unwrap_or(0);
+            let n_keys = longest.n_keys();
+            let mut queries = vec![None; n_sequences * n_queries];
+            let mut keys = vec![None; n_sequences * n_keys];
+            let mut hidden = vec![HIDDEN; n_sequences * n_keys];
+            for (i, sequence) in sequences.iter().enumerate() {
+                for (j, token) in sequence.own.iter().flat_map(Clone::clone).enumerate() {
+                    queries[i * n_queries + j] = Some(token);
+                    back[token] = Some(first + i * n_queries + j);
+                }
+                let read = sequence.own.iter().chain(&sequence.context).flat_map(Clone::clone);
+                for (j, token) in read.enumerate() {
+                    keys[i * n_keys + j] = Some(token);
+                    hidden[i * n_keys + j] = 0.0;
+                }
             }
-            let read = sequence.own.iter().chain(&sequence.context).flat_map(Clone::clone);
-            for (j, token) in read.enumerate() {
-                keys[i * n_keys + j] = token as i32;
-                hidden[i * n_keys + j] = false;
-            }
+            first += queries.len();
+            let hidden = TensorData::new(hidden, [n_sequences, 1, 1, n_keys]);
+            groups.push(Group {
+                n_sequences,
+                queries: Selection::new(n_tokens, &queries, device),
+                n_queries,
+                keys: Selection::new(n_tokens, &keys, device),
+                n_keys,
+                hidden: Tensor::from_data(hidden, device),
+            });
         }
-        let ids = |ids: Vec<i32>| {
-            let len = ids.len();
-            Tensor::<1, Int>::from_data(TensorData::new(ids, [len]), device)
-        };
-        let hidden = TensorData::new(hidden, [n_sequences, 1, 1, n_keys]);
         Self {
-            queries_turn: turn(0),
-            keys_turn: turn(1),
-            n_sequences,
-            queries: ids(queries),
-            n_queries,
-            keys: ids(keys),
-            n_keys,
-            hidden: Tensor::from_data(hidden, device),
-            back: ids(back),
+            queries_turn: angles(shape, layout, 0, device),
+            keys_turn: angles(shape, layout, 1, device),
+            groups,
+            back: Selection::new(first, &back, device),
         }
     }
 
     /// Attention within each sequence and from it to its context.
     ///
     /// # Shapes
-    /// - q, k, v: `[n_tokens, n_heads, head_dim]`; q already scaled
-    /// - returns: as q
-    fn attend(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
-        let [_, n_heads, head_dim] = q.dims();
-        let (n_sequences, n_queries, n_keys) = (self.n_sequences, self.n_queries, self.n_keys);
-        let gather = |x: Tensor<3>, ids: &Tensor<1, Int>, len: usize| {
-            x.select(0, ids.clone()).reshape([n_sequences, len, n_heads, head_dim]).swap_dims(1, 2)
-        };
-        let hidden = self.hidden.clone().expand([n_sequences, n_heads, n_queries, n_keys]);
-        let scores = gather(q, &self.queries, n_queries)
-            .matmul(gather(k, &self.keys, n_keys).swap_dims(2, 3))
-            .mask_fill(hidden, -1e9);
-        let out = activation::softmax(scores, 3).matmul(gather(v, &self.keys, n_keys));
-        out.swap_dims(1, 2)
-            .reshape([n_sequences * n_queries, n_heads, head_dim])
-            .select(0, self.back.clone())
+    /// - q, k: `[n_tokens, n_heads, head_dim]`; q already scaled
+    /// - v: `[n_tokens, n_heads · head_dim]`
+    /// - returns: as v
+    fn attend(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<2>) -> Tensor<2> {
+        let [n, n_heads, head_dim] = q.dims();
+        let d = n_heads * head_dim;
+        let (q, k) = (q.reshape([n, d]), k.reshape([n, d]));
+        let attended = self.groups.iter().map(|group| {
+            let Group { n_sequences, queries, n_queries, keys, n_keys, hidden } = group;
+            let heads = |x: &Tensor<2>, selection: &Selection, len: usize| {
+                selection.of(x).reshape([*n_sequences, len, n_heads, head_dim]).swap_dims(1, 2)
+            };
+            let scores =
+                heads(&q, queries, *n_queries).matmul(heads(&k, keys, *n_keys).swap_dims(2, 3));
+            let weights = activation::softmax(scores + hidden.clone(), 3);
+            let out = weights.matmul(heads(&v, keys, *n_keys));
+            out.swap_dims(1, 2).reshape([n_sequences * n_queries, d])
+        });
+        self.back.of(&Tensor::cat(attended.collect(), 0))
     }
 }
+
+/// Added to the score of a key that is not there.
+const HIDDEN: f32 = -1e9;
 
 /// Cosines and sines of the angles by which each head of each token is turned, as a query (0) or as a key (1).
 fn angles(shape: &BlockShape, layout: &Layout, part: usize, device: &Device) -> [Tensor<3>; 2] {
     let (n, n_heads) = (layout.n_tokens(), shape.n_heads);
     let half = shape.d_model / n_heads / 2;
     let group = half / 4;
-    let angle = |token: usize, head: usize, i: usize| match layout.positions[token] {
-        Some(place) if head < n_heads / 2 => {
-            f32::from(place.turns(head)[part][i / group]) * frequency(i % group, group)
-        }
-        _ => 0.0,
+    // Steps are found here, angles on the device: heads of one parity turn alike.
+    let steps = |parity: usize| {
+        let steps = layout.positions.iter().flat_map(|position| {
+            position.map_or([0.0; 4], |place| place.turns(parity)[part].map(f32::from))
+        });
+        TensorData::new(steps.collect::<Vec<f32>>(), [n, 1, 4, 1])
     };
-    let angles: Vec<f32> = (0..n * n_heads * half)
-        .map(|i| angle(i / (n_heads * half), i / half % n_heads, i % half))
-        .collect();
-    let angles = Tensor::<3>::from_data(TensorData::new(angles, [n, n_heads, half]), device);
+    let [even, odd] = [0, 1].map(|parity| Tensor::<4>::from_data(steps(parity), device));
+    let still = even.zeros_like();
+    let heads = (0..n_heads).map(|head| match head {
+        _ if head >= n_heads / 2 => still.clone(),
+        _ if head % 2 == 0 => even.clone(),
+        _ => odd.clone(),
+    });
+    let frequencies = (0..group).map(|i| frequency(i, group)).collect::<Vec<f32>>();
+    let frequencies =
+        Tensor::<4>::from_data(TensorData::new(frequencies, [1, 1, 1, group]), device);
+    let angles = (Tensor::cat(heads.collect(), 1) * frequencies).reshape([n, n_heads, half]);
     [angles.clone().cos(), angles.sin()]
 }
 

@@ -1,5 +1,7 @@
 //! Optimizers over a list of matrices, on any device.
 
+use std::collections::BTreeMap;
+
 use burn::tensor::Tensor;
 
 use super::HostTensor;
@@ -137,24 +139,54 @@ impl Muon {
         gradient: Tensor<2>,
         moments: &mut Moments,
     ) -> Tensor<2> {
+        let update = orthogonalize(self.ahead(gradient, moments));
+        self.moved(learning_rate, parameter, update)
+    }
+
+    /// The parameters after one step each. Matrices of one shape share their operations, which a device with an overhead an
+    /// operation needs.
+    ///
+    /// # Panics
+    /// If a state is not Muon's.
+    pub fn step_together(&self, matrices: Vec<(f64, &mut Tensor<2>, Tensor<2>, &mut Moments)>) {
+        let mut of_shape: BTreeMap<[usize; 2], Vec<_>> = BTreeMap::new();
+        for (learning_rate, parameter, gradient, moments) in matrices {
+            let ahead = self.ahead(gradient, moments);
+            of_shape.entry(ahead.dims()).or_default().push((learning_rate, parameter, ahead));
+        }
+        for (shape, members) in of_shape {
+            let ahead = members.iter().map(|(_, _, ahead)| ahead.clone()).collect();
+            let updates = orthogonalize(Tensor::stack::<3>(ahead, 0));
+            for ((learning_rate, parameter, _), update) in
+                members.into_iter().zip(updates.split(1, 0))
+            {
+                *parameter = self.moved(learning_rate, parameter.clone(), update.reshape(shape));
+            }
+        }
+    }
+
+    /// Moves the momentum, and looks one step ahead of it (Nesterov).
+    fn ahead(&self, gradient: Tensor<2>, moments: &mut Moments) -> Tensor<2> {
         let Moments::Muon(momentum) = moments else { panic!("the state of another optimizer") };
         let keep = self.momentum;
         *momentum = momentum.clone() * keep + gradient.clone() * (1.0 - keep);
-        // Nesterov: look one step ahead.
-        let ahead = gradient * (1.0 - keep) + momentum.clone() * keep;
+        gradient * (1.0 - keep) + momentum.clone() * keep
+    }
+
+    fn moved(&self, learning_rate: f64, parameter: Tensor<2>, update: Tensor<2>) -> Tensor<2> {
         let [rows, columns] = parameter.dims();
         let size = (columns as f64 / rows as f64).max(1.0).sqrt();
-        parameter * (1.0 - learning_rate * self.weight_decay)
-            - orthogonalize(ahead) * (learning_rate * size)
+        parameter * (1.0 - learning_rate * self.weight_decay) - update * (learning_rate * size)
     }
 }
 
-/// Five Newton–Schulz iterations towards the nearest semi-orthogonal matrix (Muon's quintic coefficients).
-fn orthogonalize(gradient: Tensor<2>) -> Tensor<2> {
-    let [rows, columns] = gradient.dims();
-    let tall = rows > columns;
+/// Five Newton–Schulz iterations towards the nearest semi-orthogonal matrices (Muon's quintic coefficients), of the
+/// last two axes.
+fn orthogonalize<const D: usize>(gradient: Tensor<D>) -> Tensor<D> {
+    let dims = gradient.dims();
+    let tall = dims[D - 2] > dims[D - 1];
     let mut x = if tall { gradient.transpose() } else { gradient };
-    let norm = x.clone().powi_scalar(2).sum().sqrt().reshape([1, 1]) + 1e-7;
+    let norm = x.clone().powi_scalar(2).sum_dim(D - 1).sum_dim(D - 2).sqrt() + 1e-7;
     x = x / norm;
     for _ in 0..5 {
         let a = x.clone().matmul(x.clone().transpose());

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use super::state::TrainState;
 use super::{OptimizerConfig, PretrainConfig, PretrainError, Until};
 use crate::engine::HostTensor;
+use crate::kernel::sum_of_squares;
 use crate::model::{AdamW, Moments, Muon, clip_factor, to_device, to_host};
 
 /// One trained tensor.
@@ -28,6 +29,7 @@ pub(super) struct Moving {
     pub(super) trained: Vec<Trained>,
     pub(super) step: usize,
     pub(super) seconds: f64,
+    on_cpu: bool,
 }
 
 impl Moving {
@@ -46,7 +48,9 @@ impl Moving {
             };
             Trained { name, average: value.clone(), value, moments, matrix }
         });
-        Self { trained: trained.collect(), step: 0, seconds: 0.0 }
+        let trained: Vec<Trained> = trained.collect();
+        let on_cpu = trained.first().is_some_and(|t| sum_of_squares(&t.value).is_some());
+        Self { trained, step: 0, seconds: 0.0, on_cpu }
     }
 
     /// Continues from a saved state.
@@ -110,6 +114,14 @@ impl Moving {
         }
     }
 
+    /// Share of the run that is done after the next step, as far as it is known.
+    pub(super) fn share_after_step(&self, until: Until) -> f64 {
+        match until {
+            Until::Steps(n) => (self.step + 1) as f64 / n.max(1) as f64,
+            Until::Seconds(_) => self.share(until),
+        }
+    }
+
     /// The learning rates' factor at this step.
     fn rate(&self, o: &OptimizerConfig, until: Until) -> f64 {
         let warmup = ((self.step + 1) as f64 / o.warmup_steps.max(1) as f64).min(1.0);
@@ -135,21 +147,44 @@ impl Moving {
         let clip = clip_factor(&others, o.clip_norm);
         self.step += 1;
         let step = self.step;
-        // The tensors are small: one thread each, side by side.
-        self.trained.par_iter_mut().zip(gradients).for_each(|(t, gradient)| {
-            if let Some(g) = gradient {
-                if let Some(factor) = t.matrix {
-                    let rate = o.matrix_learning_rate * factor * rate;
-                    t.value = muon(o).step(rate, t.value.clone(), g, &mut t.moments);
-                } else {
-                    let rate = o.learning_rate * rate;
-                    adamw(o).step(rate, step, &mut t.value, &g, clip, &mut t.moments);
-                }
-            }
-            // Early on the average follows closely, so that it is not held back by the random start.
-            let keep = o.ema.min(step as f64 / (step + 9) as f64);
+        let (betas, matrix_rate, other_rate) =
+            (adamw(o), o.matrix_learning_rate * rate, o.learning_rate * rate);
+        // Early on the average follows closely, so that it is not held back by the random start.
+        let keep = o.ema.min(step as f64 / (step + 9) as f64);
+        let average = |t: &mut Trained| {
             t.average = t.average.clone() * keep + t.value.clone() * (1.0 - keep);
-        });
+        };
+        if self.on_cpu {
+            // The tensors are small: one thread each, side by side.
+            self.trained.par_iter_mut().zip(gradients).for_each(|(t, gradient)| {
+                match (gradient, t.matrix) {
+                    (Some(g), Some(factor)) => {
+                        let rate = matrix_rate * factor;
+                        t.value = muon(o).step(rate, t.value.clone(), g, &mut t.moments);
+                    }
+                    (Some(g), None) => {
+                        betas.step(other_rate, step, &mut t.value, &g, clip, &mut t.moments);
+                    }
+                    (None, _) => {}
+                }
+                average(t);
+            });
+            return;
+        }
+        let mut matrices = Vec::new();
+        for (t, gradient) in self.trained.iter_mut().zip(gradients) {
+            match (gradient, t.matrix) {
+                (Some(g), Some(factor)) => {
+                    matrices.push((matrix_rate * factor, &mut t.value, g, &mut t.moments));
+                }
+                (Some(g), None) => {
+                    betas.step(other_rate, step, &mut t.value, &g, clip, &mut t.moments);
+                }
+                (None, _) => {}
+            }
+        }
+        muon(o).step_together(matrices);
+        self.trained.iter_mut().for_each(average);
     }
 }
 

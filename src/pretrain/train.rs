@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::moving::Moving;
 use super::state::TrainState;
-use super::{Corpus, PretrainConfig, PretrainError, Sampler, Until};
+use super::{Corpus, OptimizerConfig, PretrainConfig, PretrainError, Sampler, Until};
 use crate::contamination::TrainingPairs;
 use crate::dataset::Format;
 use crate::engine::{Encoded, HostTensor};
@@ -66,6 +66,8 @@ pub struct Trainer<'a> {
     moving: Moving,
     device: Device,
     training_pairs: TrainingPairs,
+    /// The batch of the next step, if it is drawn already.
+    ahead: Option<(usize, Encoded)>,
 }
 
 impl<'a> Trainer<'a> {
@@ -95,7 +97,9 @@ impl<'a> Trainer<'a> {
         let moving = Moving::new(tensors, &config.optimizer, matrix);
         let device = device.clone();
         let training_pairs = corpus.training_pairs();
-        let mut trainer = Self { config, sampler, corpus, model, moving, device, training_pairs };
+        let ahead = None;
+        let mut trainer =
+            Self { config, sampler, corpus, model, moving, device, training_pairs, ahead };
         if let Some(earlier) = initial.and_then(|weights| weights.training_pairs.as_ref()) {
             trainer.remember(earlier);
         }
@@ -212,28 +216,25 @@ impl<'a> Trainer<'a> {
     /// [`PretrainError::Diverged`] if the loss is no longer finite.
     pub fn train_step(&mut self, until: Until) -> Result<Progress, PretrainError> {
         let started = Instant::now();
-        let encoded = self.sampler.batch(self.moving.step, self.share(until));
-        let values: Vec<Tensor<2>> = self
-            .moving
-            .trained
-            .iter()
-            .map(|t| Tensor::from_inner(t.value.clone()).require_grad())
-            .collect();
-        let mut next = values.iter().skip(1).cloned();
-        let model = self.model.map(&mut |_, _| next.next().expect("as many as parameters"));
-        let logits = model.forward(&encoded.batch, Some(&values[0]), None);
-        let log_probs = log_probabilities(logits.clone().inner());
-        let weights: Vec<f32> =
-            encoded.weights.iter().map(|w| w / encoded.n_episodes as f32).collect();
-        let loss = cross_entropy(logits, &encoded.targets, &weights);
-        let value: f32 = loss.clone().inner().into_scalar();
+        let step = self.moving.step;
+        let encoded = match self.ahead.take() {
+            Some((of, encoded)) if of == step => encoded,
+            _ => self.sampler.batch(step, self.share(until)),
+        };
+        let after = self.moving.share_after_step(until);
+        let sampler = &self.sampler;
+        let moving = &mut self.moving;
+        let (model, optimizer) = (&self.model, &self.config.optimizer);
+        // The next batch is drawn meanwhile.
+        let (next, (value, log_probs)) = std::thread::scope(|scope| {
+            let next = scope.spawn(move || sampler.batch(step + 1, after));
+            let done = take_step(model, moving, &encoded, optimizer, until);
+            (next.join().expect("drawing a batch does not panic"), done)
+        });
+        self.ahead = Some((step + 1, next));
         if !value.is_finite() {
-            return Err(PretrainError::Diverged(value, self.moving.step));
+            return Err(PretrainError::Diverged(value, step));
         }
-        let mut grads = loss.backward();
-        let gradients: Vec<Option<Tensor<2>>> =
-            values.iter().map(|v| v.grad_remove(&mut grads)).collect();
-        self.moving.update(gradients, &self.config.optimizer, until);
         self.moving.seconds += started.elapsed().as_secs_f64();
         Ok(Progress {
             step: self.moving.step,
@@ -243,6 +244,29 @@ impl<'a> Trainer<'a> {
             formats: by_format(&encoded, &log_probs),
         })
     }
+}
+
+/// Moves the weights by one batch; gives the loss and the log-probabilities of its query cells before that.
+fn take_step(
+    model: &GridModel,
+    moving: &mut Moving,
+    encoded: &Encoded,
+    optimizer: &OptimizerConfig,
+    until: Until,
+) -> (f32, Vec<[f32; 11]>) {
+    let values: Vec<Tensor<2>> =
+        moving.trained.iter().map(|t| Tensor::from_inner(t.value.clone()).require_grad()).collect();
+    let mut next = values.iter().skip(1).cloned();
+    let model = model.map(&mut |_, _| next.next().expect("as many as parameters"));
+    let logits = model.forward(&encoded.batch, Some(&values[0]), None);
+    let weights: Vec<f32> = encoded.weights.iter().map(|w| w / encoded.n_episodes as f32).collect();
+    let loss = cross_entropy(logits.clone(), &encoded.targets, &weights);
+    let mut grads = loss.backward();
+    let gradients: Vec<Option<Tensor<2>>> =
+        values.iter().map(|v| v.grad_remove(&mut grads)).collect();
+    moving.update(gradients, optimizer, until);
+    // Reading waits for the device, so it comes last.
+    (loss.inner().into_scalar(), log_probabilities(logits.inner()))
 }
 
 fn initial_table(
