@@ -139,7 +139,7 @@ fn layout() -> Layout {
             context: Vec::new(),
         })
         .collect();
-    Layout { positions, sequences }
+    Layout::new(positions, sequences)
 }
 
 /// Weights of one block with the shipped model's sizes and the default recipe's adapter.

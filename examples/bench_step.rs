@@ -235,6 +235,8 @@ fn time_steps(engine: &GridEngine, task: &Task, recipe: &Recipe, steps: usize) -
 /// Multiplications and additions that the mathematics asks for: recomputation is the program's own affair.
 fn flops(batch: &Batch, config: &GridModelConfig, lora: &LoraConfig, kind: Kind) -> f64 {
     let (d, m) = (config.d_model, config.n_task_tokens);
+    // Of the last block nothing but the query cells is computed, keys and values apart.
+    let (mut asked, mut asked_scores) = (0, 0);
     let context: Vec<usize> = batch.context.iter().map(|c| c.n_cells() + m).collect();
     let mut tokens: usize = context.iter().sum();
     let mut scores: usize = context.iter().map(|n| n * n).sum();
@@ -247,9 +249,14 @@ fn flops(batch: &Batch, config: &GridModelConfig, lora: &LoraConfig, kind: Kind)
         };
         tokens += own;
         scores += own * (own + read);
+        asked += canvas.n_cells();
+        asked_scores += canvas.n_cells() * (own + read);
     }
-    let linear = 2 * tokens * (4 * d * d + 2 * d * config.d_ff);
-    let attention = 4 * scores * d;
+    let inner = config.n_layers - 1;
+    let linear =
+        |all: usize, asked: usize| 2 * (all * 3 * d * d + asked * (d * d + 2 * d * config.d_ff));
+    let linear = inner * linear(tokens, tokens) + linear(tokens, asked);
+    let attention = 4 * (inner * scores + asked_scores) * d;
     let (linears, attentions) = match kind {
         Kind::Predict | Kind::Peak => (1, 1),
         // Frozen weights need no gradient: only the activations'.
@@ -257,12 +264,15 @@ fn flops(batch: &Batch, config: &GridModelConfig, lora: &LoraConfig, kind: Kind)
         Kind::Full => (3, 3),
     };
     // Two products for each factor's gradient: dA = xᵀ(dy·Bᵀ), dB = (x·A)ᵀdy.
-    let sides: usize = config.block_shape(None).linears().iter().map(|(i, o)| i + o).sum();
+    let [qkv, others @ ..] = config.block_shape(None).linears().map(|(i, o)| i + o);
+    let others: usize = others.iter().sum();
     let low_rank = match kind {
-        Kind::Icl | Kind::E2e => 4 * tokens * lora.rank * sides,
+        Kind::Icl | Kind::E2e => {
+            4 * lora.rank * ((inner + 1) * tokens * qkv + (inner * tokens + asked) * others)
+        }
         _ => 0,
     };
-    (config.n_layers * (linears * linear + attentions * attention + low_rank)) as f64
+    (linears * linear + attentions * attention + low_rank) as f64
 }
 
 /// Matrix products of 512 × 512 on every thread, in GFLOP/s.

@@ -17,6 +17,9 @@ use super::rows::{add_assign, dot_rows, softmax_backward_rows, softmax_rows};
 /// Query rows per block: 64 rows of 900 scores are 230 KB, within a second-level cache.
 const BLOCK: usize = 64;
 
+/// Scores that are worth a piece of parallel work.
+const SCORES: usize = 1 << 13;
+
 /// A mutable buffer that several threads write in disjoint places.
 #[derive(Clone, Copy)]
 pub(super) struct Shared(*mut f32, usize);
@@ -77,13 +80,27 @@ impl Heads {
     }
 }
 
-/// A (sequence, head) pair: the unit of parallel work.
-fn units(layout: &Layout, n_heads: usize) -> Vec<(&Sequence, usize)> {
-    layout.sequences.iter().flat_map(|s| (0..n_heads).map(move |h| (s, h))).collect()
+/// (sequence, head) pairs, and how many of them are one piece of parallel work: enough for a few thousand scores.
+fn units(layout: &Layout, n_heads: usize) -> (Vec<(&Sequence, usize)>, usize) {
+    let of_sequence = |s| (0..n_heads).map(move |h| (s, h));
+    let most = layout.sequences.iter().map(|s| s.n_queries() * s.n_keys()).max().unwrap_or(0);
+    let piece = (SCORES / most.max(1)).clamp(1, n_heads);
+    (layout.sequences.iter().flat_map(of_sequence).collect(), piece)
 }
 
 fn keys(sequence: &Sequence) -> Vec<Range<usize>> {
     sequence.own.iter().chain(&sequence.context).cloned().collect()
+}
+
+/// The sequence's own tokens that ask: those whose outputs are read ([`Layout::asked`]).
+fn asking(layout: &Layout, sequence: &Sequence) -> Vec<Range<usize>> {
+    let Range { start, end } = layout.asked;
+    let both = |own: &Range<usize>| own.start.max(start)..own.end.min(end);
+    sequence.own.iter().map(both).filter(|range| !range.is_empty()).collect()
+}
+
+fn n_tokens(ranges: &[Range<usize>]) -> usize {
+    ranges.iter().map(Range::len).sum()
 }
 
 /// Attention of normalized, rotated queries and keys.
@@ -91,8 +108,8 @@ fn keys(sequence: &Sequence) -> Vec<Range<usize>> {
 /// # Shapes
 /// - qkv: `[n_tokens, 3·d_model]`
 /// - scale: `[n_heads]`, the factor in front of each head's scores
-/// - out: `[n_tokens, d_model]`
-/// - log_sum_exp: `[n_heads, n_tokens]`
+/// - out: `[n_tokens, d_model]`; only the rows that are asked for are written
+/// - log_sum_exp: `[n_heads, n_tokens]`, likewise
 pub(crate) fn attention_forward(
     layout: &Layout,
     heads: Heads,
@@ -103,8 +120,13 @@ pub(crate) fn attention_forward(
 ) {
     let (d, hd, n) = (heads.d(), heads.head_dim, layout.n_tokens());
     let (out, lse) = (Shared::new(out), Shared::new(log_sum_exp));
-    units(layout, heads.n_heads).into_par_iter().with_max_len(1).for_each(|(sequence, head)| {
-        let (nq, nk, key_ranges) = (sequence.n_queries(), sequence.n_keys(), keys(sequence));
+    let (units, piece) = units(layout, heads.n_heads);
+    units.into_par_iter().with_min_len(piece).with_max_len(piece).for_each(|(sequence, head)| {
+        let (query_ranges, key_ranges) = (asking(layout, sequence), keys(sequence));
+        let (nq, nk) = (n_tokens(&query_ranges), n_tokens(&key_ranges));
+        if nq == 0 {
+            return;
+        }
         let mut q = Buffer::stale(nq * hd);
         let mut k = Buffer::stale(nk * hd);
         let mut v = Buffer::stale(nk * hd);
@@ -114,7 +136,7 @@ pub(crate) fn attention_forward(
         let mut scores = Buffer::stale(BLOCK.min(nq) * nk);
         // Queries and keys are of length √head_dim at most; a little more for roundings.
         let bound = 1.02 * scale[head].abs() * hd as f32;
-        heads.gather(qkv, 3 * d, head * hd, &sequence.own, &mut q);
+        heads.gather(qkv, 3 * d, head * hd, &query_ranges, &mut q);
         heads.gather(qkv, 3 * d, d + head * hd, &key_ranges, &mut k);
         heads.gather(qkv, 3 * d, 2 * d + head * hd, &key_ranges, &mut v);
         let k = Packed::in_precision(Mat::new(&k, nk, hd).t(), heads.precision);
@@ -128,8 +150,7 @@ pub(crate) fn attention_forward(
             let p = Mat::new(s, m, nk);
             multiply(&mut o[at * hd..(at + m) * hd], hd, Into::Set, 1.0, p, &v);
         }
-        let rows = sequence.own.iter().flat_map(Clone::clone);
-        for (i, row) in rows.enumerate() {
+        for (i, row) in query_ranges.into_iter().flatten().enumerate() {
             // SAFETY: a token belongs to one sequence (`Layout::check`), a column range to one head, so each
             // place is written by one unit only.
             unsafe {
@@ -160,11 +181,29 @@ pub(crate) fn attention_backward(
 ) {
     let (d, hd, n) = (heads.d(), heads.head_dim, layout.n_tokens());
     let target = Shared::new(dqkv);
-    let shares: Vec<(f32, Buffer)> = units(layout, heads.n_heads)
+    let (units, piece) = units(layout, heads.n_heads);
+    let shares: Vec<(f32, Buffer)> = units
         .into_par_iter()
-        .with_max_len(1)
+        .with_min_len(piece)
+        .with_max_len(piece)
         .map(|(sequence, head)| {
-            let (nq, nk, key_ranges) = (sequence.n_queries(), sequence.n_keys(), keys(sequence));
+            let (query_ranges, key_ranges) = (asking(layout, sequence), keys(sequence));
+            let (n_own, nk) = (sequence.n_queries(), n_tokens(&key_ranges));
+            let nq = n_tokens(&query_ranges);
+            for row in sequence.own.iter().flat_map(Clone::clone) {
+                // SAFETY: as in the forward pass: own tokens and own columns only.
+                unsafe { target.row(row * 3 * d + head * hd, hd).fill(0.0) };
+                if nq == 0 {
+                    // SAFETY: as above.
+                    unsafe {
+                        target.row(row * 3 * d + d + head * hd, hd).fill(0.0);
+                        target.row(row * 3 * d + 2 * d + head * hd, hd).fill(0.0);
+                    }
+                }
+            }
+            if nq == 0 {
+                return (0.0, Buffer::zeros(2 * (nk - n_own) * hd));
+            }
             let gathered = |from: &[f32],
                             stride: usize,
                             offset: usize,
@@ -174,13 +213,13 @@ pub(crate) fn attention_backward(
                 heads.gather(from, stride, offset + head * hd, ranges, &mut to);
                 to
             };
-            let q = gathered(qkv, 3 * d, 0, &sequence.own, nq);
+            let q = gathered(qkv, 3 * d, 0, &query_ranges, nq);
             let k = gathered(qkv, 3 * d, d, &key_ranges, nk);
             let v = gathered(qkv, 3 * d, 2 * d, &key_ranges, nk);
-            let o = gathered(out, d, 0, &sequence.own, nq);
-            let g = gathered(dout, d, 0, &sequence.own, nq);
+            let o = gathered(out, d, 0, &query_ranges, nq);
+            let g = gathered(dout, d, 0, &query_ranges, nq);
             let mut lse = Buffer::stale(nq);
-            for (l, row) in lse.iter_mut().zip(sequence.own.iter().flat_map(Clone::clone)) {
+            for (l, row) in lse.iter_mut().zip(query_ranges.iter().flat_map(Clone::clone)) {
                 *l = log_sum_exp[head * n + row];
             }
             let mut delta = Buffer::stale(nq);
@@ -207,21 +246,24 @@ pub(crate) fn attention_backward(
             }
             // The scores are scale·QKᵀ, so d(scale) = Σ dS∘QKᵀ = Σ dQ∘Q / scale.
             let dscale = dot(&dq, &q) / scale[head];
-            let rows = sequence.own.iter().flat_map(Clone::clone);
-            for (i, row) in rows.enumerate() {
-                let i = i * hd..(i + 1) * hd;
-                let at = row * 3 * d + head * hd;
+            for (row, dq) in query_ranges.into_iter().flatten().zip(dq.chunks_exact(hd)) {
                 // SAFETY: as in the forward pass: own tokens and own columns only.
+                unsafe { target.row(row * 3 * d + head * hd, hd).copy_from_slice(dq) };
+            }
+            let own = sequence.own.iter().flat_map(Clone::clone);
+            for (row, (dk, dv)) in own.zip(dk.chunks_exact(hd).zip(dv.chunks_exact(hd))) {
+                let at = row * 3 * d + head * hd;
+                // SAFETY: as above.
                 unsafe {
-                    target.row(at, hd).copy_from_slice(&dq[i.clone()]);
-                    target.row(at + d, hd).copy_from_slice(&dk[i.clone()]);
-                    target.row(at + 2 * d, hd).copy_from_slice(&dv[i]);
+                    target.row(at + d, hd).copy_from_slice(dk);
+                    target.row(at + 2 * d, hd).copy_from_slice(dv);
                 }
             }
-            let mut context = Buffer::stale(2 * (nk - nq) * hd);
-            let (to_k, to_v) = context.split_at_mut((nk - nq) * hd);
-            to_k.copy_from_slice(&dk[nq * hd..]);
-            to_v.copy_from_slice(&dv[nq * hd..]);
+            let n_context = (nk - n_own) * hd;
+            let mut context = Buffer::stale(2 * n_context);
+            let (to_k, to_v) = context.split_at_mut(n_context);
+            to_k.copy_from_slice(&dk[n_own * hd..]);
+            to_v.copy_from_slice(&dv[n_own * hd..]);
             (dscale, context)
         })
         .collect();

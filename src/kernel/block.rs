@@ -27,8 +27,16 @@ use super::rows::{
     relu_squared_backward, rms_norm, rms_norm_backward,
 };
 
-/// Rows in one piece of token-wise work. Fixed, so that results do not depend on the number of threads.
+/// Most rows in one piece of token-wise work.
 pub(super) const CHUNK: usize = 128;
+
+/// Rows in one piece of a block's token-wise work: an even number of pieces of nearly one size, so that few threads have
+/// equal shares. Depends on nothing but the number of rows, so that results do not depend on the number of threads.
+fn chunk_rows(n: usize) -> usize {
+    let pieces = 2 * n.div_ceil(2 * CHUNK);
+    // Whole rows of tiles.
+    n.div_ceil(pieces.max(1)).next_multiple_of(12).clamp(1, CHUNK)
+}
 
 /// A LoRA update's shape within a block.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -183,12 +191,12 @@ fn merged(shape: &BlockShape, weights: &BlockWeights<'_>, i: usize) -> Option<Bu
 fn packed(
     shape: &BlockShape,
     weights: &BlockWeights<'_>,
-    merged: &[Option<Buffer>; 4],
+    merged: Option<&[f32]>,
     i: usize,
     transposed: bool,
 ) -> Packed {
     let (rows, columns) = shape.linears()[i];
-    let weight = Mat::new(merged[i].as_deref().unwrap_or(weights.linears()[i]), rows, columns);
+    let weight = Mat::new(merged.unwrap_or(weights.linears()[i]), rows, columns);
     Packed::in_precision(if transposed { weight.t() } else { weight }, shape.precision)
 }
 
@@ -215,7 +223,7 @@ fn attention_scale(shape: &BlockShape, weights: &BlockWeights<'_>) -> Vec<f32> {
 ///
 /// # Shapes
 /// - x: `[n_tokens, d_model]`
-/// - returns: `[n_tokens, d_model]`, and what the backward pass needs if `keep`
+/// - returns: `[n_tokens, d_model]` with zeros in the rows that are not asked for ([`Layout::asked`]), and what the backward pass needs if `keep`
 ///
 /// # Panics
 /// If a size does not fit or the layout is not a partition of the tokens.
@@ -229,18 +237,23 @@ pub fn block_forward(
     layout.check();
     let (n, d, f, heads) = (layout.n_tokens(), shape.d_model, shape.d_ff, shape.heads());
     assert_eq!(x.len(), n * d, "the input is [n_tokens, d_model]");
-    let merged: [Option<Buffer>; 4] = by_linear(|i| merged(shape, weights, i));
-    let linears = by_linear(|i| packed(shape, weights, &merged, i, false));
+    let [(m0, qkv_proj), (m1, o_proj), (m2, up_proj), (m3, down_proj)] = by_linear(|i| {
+        let merged = merged(shape, weights, i);
+        let packed = packed(shape, weights, merged.as_deref(), i, false);
+        (merged, packed)
+    });
+    let (merged, linears) = ([m0, m1, m2, m3], [qkv_proj, o_proj, up_proj, down_proj]);
     let rotary = Rotary::new(heads.head_dim);
+    let chunk = chunk_rows(n);
 
     let mut qkv = Buffer::stale(n * 3 * d);
     let mut input_rms = Buffer::stale(n);
     let mut head_rms = Buffer::stale(n * 2 * heads.n_heads);
-    qkv.par_chunks_mut(CHUNK * 3 * d)
-        .zip(input_rms.par_chunks_mut(CHUNK))
-        .zip(head_rms.par_chunks_mut(CHUNK * 2 * heads.n_heads))
-        .zip(x.par_chunks(CHUNK * d))
-        .zip(layout.positions.par_chunks(CHUNK))
+    qkv.par_chunks_mut(chunk * 3 * d)
+        .zip(input_rms.par_chunks_mut(chunk))
+        .zip(head_rms.par_chunks_mut(chunk * 2 * heads.n_heads))
+        .zip(x.par_chunks(chunk * d))
+        .zip(layout.positions.par_chunks(chunk))
         .for_each(|((((qkv, r), head_r), x), positions)| {
             let mut h = Buffer::stale(x.len());
             rms_norm(x, weights.input_norm, NORM_EPSILON, &mut h, r);
@@ -253,16 +266,23 @@ pub fn block_forward(
     let scale = attention_scale(shape, weights);
     attention_forward(layout, heads, &qkv, &scale, &mut attended, &mut log_sum_exp);
 
-    let mut middle = Buffer::stale(n * d);
-    let mut middle_rms = Buffer::stale(n);
-    let mut pre_activation = Buffer::stale(n * f);
+    // From here on only the rows that are asked for.
+    let asked = layout.asked.start * d..layout.asked.end * d;
+    let n_asked = layout.asked.len();
+    let chunk = chunk_rows(n_asked);
+    let mut middle = Buffer::stale(n_asked * d);
+    let mut middle_rms = Buffer::stale(n_asked);
+    let mut pre_activation = Buffer::stale(n_asked * f);
     let mut out = Buffer::stale(n * d);
-    out.par_chunks_mut(CHUNK * d)
-        .zip(middle.par_chunks_mut(CHUNK * d))
-        .zip(middle_rms.par_chunks_mut(CHUNK))
-        .zip(pre_activation.par_chunks_mut(CHUNK * f))
-        .zip(attended.par_chunks(CHUNK * d))
-        .zip(x.par_chunks(CHUNK * d))
+    out[..asked.start].fill(0.0);
+    out[asked.end..].fill(0.0);
+    out[asked.clone()]
+        .par_chunks_mut(chunk * d)
+        .zip(middle.par_chunks_mut(chunk * d))
+        .zip(middle_rms.par_chunks_mut(chunk))
+        .zip(pre_activation.par_chunks_mut(chunk * f))
+        .zip(attended[asked.clone()].par_chunks(chunk * d))
+        .zip(x[asked].par_chunks(chunk * d))
         .for_each(|(((((out, middle), r), u), o), x)| {
             let rows = r.len();
             middle.copy_from_slice(x);
@@ -290,7 +310,7 @@ pub fn block_forward(
     (out.into_vec(), state)
 }
 
-/// Gradients of [`block_forward`] for the output's gradient `dz`.
+/// Gradients of [`block_forward`] for the output's gradient `dz`, of which only the rows that are asked for are read.
 ///
 /// # Shapes
 /// - x, dz: `[n_tokens, d_model]`
@@ -307,27 +327,31 @@ pub fn block_backward(
     wanted: Wanted,
 ) -> BlockGradients {
     let (n, d, f, heads) = (layout.n_tokens(), shape.d_model, shape.d_ff, shape.heads());
-    let linears = by_linear(|i| packed(shape, weights, &state.merged, i, true));
+    let linears = by_linear(|i| packed(shape, weights, state.merged[i].as_deref(), i, true));
     let rotary = Rotary::new(heads.head_dim);
     let learned = Learned::new(shape, weights, wanted);
-    let rows_in_group = n.div_ceil(CHUNK).div_ceil(GROUPS).max(1) * CHUNK;
 
-    // MLP: from dz to dy (the middle's gradient), and what goes into the attention's output.
+    // MLP: from dz to dy (the middle's gradient), and what goes into the attention's output, of the rows that are asked for.
+    let asked = layout.asked.start * d..layout.asked.end * d;
+    let chunk = chunk_rows(layout.asked.len());
+    let rows_in_group = group_rows(layout.asked.len(), chunk);
     let mut dy = Buffer::stale(n * d);
+    dy[..asked.start].fill(0.0);
+    dy[asked.end..].fill(0.0);
     let mut dout = Buffer::stale(n * d);
-    let of_mlp: Vec<Share> = dy
+    let of_mlp: Vec<Share> = dy[asked.clone()]
         .par_chunks_mut(rows_in_group * d)
-        .zip(dout.par_chunks_mut(rows_in_group * d))
+        .zip(dout[asked.clone()].par_chunks_mut(rows_in_group * d))
         .enumerate()
         .map(|(group, (dy, dout))| {
             let mut share = learned.share(&[O, UP, DOWN]);
-            let chunks = dy.chunks_mut(CHUNK * d).zip(dout.chunks_mut(CHUNK * d));
+            let chunks = dy.chunks_mut(chunk * d).zip(dout.chunks_mut(chunk * d));
             for (i, (dy, dout)) in chunks.enumerate() {
-                let (from, rows) = (group * rows_in_group + i * CHUNK, dy.len() / d);
+                let (from, rows) = (group * rows_in_group + i * chunk, dy.len() / d);
                 let at = |width: usize| from * width..(from + rows) * width;
                 let u = &state.pre_activation[at(f)];
                 let (middle, r) = (&state.middle[at(d)], &state.middle_rms[at(1)]);
-                let dz = &dz[at(d)];
+                let dz = &dz[asked.clone()][at(d)];
                 let mut du = Buffer::stale(rows * f);
                 product(&mut du, Mat::new(dz, rows, d), &linears[DOWN]);
                 relu_squared_backward(u, &mut du);
@@ -343,7 +367,7 @@ pub fn block_backward(
                     // The norm's output takes the place of its gradient, which has done its part.
                     rms_norm(middle, weights.mlp_norm, NORM_EPSILON, &mut dm, &mut a[..rows]);
                     learned.add(&mut share, UP, &dm, &du);
-                    learned.add(&mut share, O, &state.attended[at(d)], dy);
+                    learned.add(&mut share, O, &state.attended[asked.clone()][at(d)], dy);
                 }
             }
             share
@@ -367,7 +391,9 @@ pub fn block_backward(
     );
     drop(dout);
 
-    // Projection and first norm: from dqkv to dx, which takes the place of dy.
+    // Projection and first norm, of all rows: from dqkv to dx, which takes the place of dy.
+    let chunk = chunk_rows(n);
+    let rows_in_group = group_rows(n, chunk);
     let mut dx = dy;
     let need_dx = wanted.input || wanted.weights;
     let of_projection: Vec<Share> = dqkv
@@ -376,9 +402,9 @@ pub fn block_backward(
         .enumerate()
         .map(|(group, (dqkv, dx))| {
             let mut share = learned.share(&[QKV]);
-            let chunks = dqkv.chunks_mut(CHUNK * 3 * d).zip(dx.chunks_mut(CHUNK * d));
+            let chunks = dqkv.chunks_mut(chunk * 3 * d).zip(dx.chunks_mut(chunk * d));
             for (i, (dqkv, dx)) in chunks.enumerate() {
-                let (from, rows) = (group * rows_in_group + i * CHUNK, dx.len() / d);
+                let (from, rows) = (group * rows_in_group + i * chunk, dx.len() / d);
                 let at = |width: usize| from * width..(from + rows) * width;
                 normalize_and_rotate_backward(
                     dqkv,
@@ -419,6 +445,11 @@ pub fn block_backward(
 /// Chunks are shared out among at most this many groups, each of which sums its gradients on its own. Fixed, so that
 /// sums do not depend on the number of threads.
 const GROUPS: usize = 8;
+
+/// Rows in a group of whole chunks.
+fn group_rows(n: usize, chunk: usize) -> usize {
+    n.div_ceil(chunk).div_ceil(GROUPS).max(1) * chunk
+}
 
 /// How gradients of what is learned are found while a chunk's activations and gradients are at hand.
 struct Learned<'a> {

@@ -45,6 +45,8 @@ pub fn gather_sum_reference(table: &Tensor<2>, rows: &Arc<Rows>) -> Tensor<2> {
             used.push(Some(id as usize));
         }
     }
+    // Graphics cards multiply whole tiles, and compile a kernel for each kind of remainder.
+    used.resize(used.len().next_multiple_of(64), None);
     let numbers = |j: usize| {
         let number = |row: &[u32; TERMS]| number.get(row[j] as usize).copied().unwrap_or(-1);
         let numbers: Vec<i32> = rows.iter().map(number).collect();

@@ -86,9 +86,18 @@ pub struct Layout {
     pub positions: Vec<Position>,
     /// The sequences; every token belongs to exactly one.
     pub sequences: Vec<Sequence>,
+    /// The tokens whose outputs are read later. All others only give keys and values: a fused block leaves zeros in their
+    /// place, and is right only if nothing flows back from there.
+    pub asked: Range<usize>,
 }
 
 impl Layout {
+    /// A layout of which all outputs are read.
+    pub fn new(positions: Vec<Position>, sequences: Vec<Sequence>) -> Self {
+        let asked = 0..positions.len();
+        Self { positions, sequences, asked }
+    }
+
     /// Number of tokens.
     pub fn n_tokens(&self) -> usize {
         self.positions.len()
@@ -110,6 +119,7 @@ impl Layout {
             }
         }
         assert!(owners.iter().all(|&n| n == 1), "every token belongs to exactly one sequence");
+        assert!(self.asked.end <= owners.len(), "tokens are asked for that there are not");
     }
 }
 

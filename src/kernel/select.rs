@@ -157,15 +157,14 @@ mod tests {
             let y = select(&x);
             let grads = (y.clone() * dy.clone() * real.clone()).sum().backward();
             let gradient = x.grad(&grads).expect("a leaf");
-            (y.inner().into_data().try_into_vec::<f32>().unwrap(), gradient.into_data())
+            [y.inner(), gradient].map(|t| t.into_data().try_into_vec::<f32>().unwrap())
         };
         let plain = ids.map(|id| id.unwrap_or(0) as i32);
         let plain = Tensor::<1, Int>::from_data(TensorData::from(plain), &device);
         let (ours, burns) =
             (run(&|x| selection.of(x)), run(&|x| x.clone().select(0, plain.clone())));
-        assert_eq!(ours.0, burns.0);
-        assert_eq!(ours.1, burns.1);
+        assert_eq!(ours, burns);
         // Without automatic differentiation it is a plain selection.
-        assert_eq!(selection.of(&x.inner()).into_data().try_into_vec::<f32>().unwrap(), ours.0);
+        assert_eq!(selection.of(&x.inner()).into_data().try_into_vec::<f32>().unwrap(), ours[0]);
     }
 }

@@ -129,6 +129,9 @@ struct Group {
 /// Sequences that read at most this many tokens are one group: each further group costs a dozen more operations.
 const SHORT: usize = 192;
 
+/// Lengths are multiples of this: graphics cards multiply whole tiles, and compile a kernel for each kind of remainder.
+const WHOLE: usize = 32;
+
 impl PaddedLayout {
     /// Puts a layout on a device.
     pub fn new(shape: &BlockShape, layout: &Layout, device: &Device) -> Self {
@@ -144,8 +147,9 @@ impl PaddedLayout {
         while let Some(&longest) = order.first() {
             let n_sequences = order.iter().take_while(|s| similar(longest, s)).count();
             let sequences: Vec<&Sequence> = order.drain(..n_sequences).collect();
-            let n_queries = sequences.iter().map(|s| s.n_queries()).max().unwrap_or(0);
-            let n_keys = longest.n_keys();
+            let most_queries = sequences.iter().map(|s| s.n_queries()).max().unwrap_or(0);
+            let n_queries = most_queries.next_multiple_of(WHOLE);
+            let n_keys = longest.n_keys().next_multiple_of(WHOLE);
             let mut queries = vec![None; n_sequences * n_queries];
             let mut keys = vec![None; n_sequences * n_keys];
             let mut hidden = vec![HIDDEN; n_sequences * n_keys];
@@ -275,7 +279,7 @@ mod tests {
                 },
             })
             .collect();
-        Layout { positions, sequences }
+        Layout::new(positions, sequences)
     }
 
     fn check(
@@ -286,9 +290,13 @@ mod tests {
         lora: Option<LoraShape>,
         frozen: bool,
     ) {
-        let device = Device::flex().autodiff();
         let shape = BlockShape { d_model, n_heads, d_ff, lora, precision: Precision::F32 };
-        let layout = Arc::new(layout(seed));
+        check_layout(&Arc::new(layout(seed)), seed, &shape, frozen);
+    }
+
+    fn check_layout(layout: &Arc<Layout>, seed: u64, shape: &BlockShape, frozen: bool) {
+        let device = Device::flex().autodiff();
+        let BlockShape { d_model, n_heads, d_ff, .. } = *shape;
         let n = layout.n_tokens();
         let d = d_model;
         let lora_len = shape.lora_ranges().1.max(1);
@@ -310,12 +318,14 @@ mod tests {
             let lora = leaf(random(1, lora_len, 0.1, seed + 8, &device), shape.lora.is_some());
             let x = leaf(random(n, d, 1.0, seed + 9, &device), true);
             let y = if fused {
-                fused_block(&shape, &layout, &parameters, &lora, &x).expect("this is the CPU")
+                fused_block(shape, layout, &parameters, &lora, &x).expect("this is the CPU")
             } else {
-                let padded = PaddedLayout::new(&shape, &layout, &device);
-                block_reference(&shape, &padded, &parameters, &lora, x.clone())
+                let padded = PaddedLayout::new(shape, layout, &device);
+                block_reference(shape, &padded, &parameters, &lora, x.clone())
             };
-            let grads = (y.clone() * random(n, d, 1.0, seed + 10, &device)).sum().backward();
+            let [y, direction] = [y, random(n, d, 1.0, seed + 10, &device)]
+                .map(|t| t.slice([layout.asked.clone(), 0..d]));
+            let grads = (y.clone() * direction).sum().backward();
             let p = &parameters;
             let all = [
                 ("x", &x),
@@ -364,6 +374,22 @@ mod tests {
             check(50 + seed as u64, 32, 4, 64, Some(LoraShape { targets, ..LORA }), true);
         }
         check(60, 48, 6, 100, Some(LORA), false);
+    }
+
+    #[test]
+    fn where_few_outputs_are_asked_for_the_fused_block_equals_the_reference_there() {
+        for seed in [3, 4] {
+            let all = layout(seed);
+            let queries = all.sequences[2].own[0].start..all.sequences[3].own[0].end;
+            let one = all.sequences[3].own[1].clone();
+            for asked in [queries, one] {
+                let layout = Arc::new(Layout { asked, ..all.clone() });
+                let (precision, d_model) = (Precision::F32, 32);
+                let shape = BlockShape { d_model, n_heads: 4, d_ff: 64, lora: None, precision };
+                check_layout(&layout, seed, &shape, false);
+                check_layout(&layout, seed, &BlockShape { lora: Some(LORA), ..shape }, false);
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! sum of the embeddings of its input color, its output color (or that it is to be predicted), and its row and
 //! column counted from the top left, from the input's bottom right and from the output's bottom right.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::GridModelConfig;
@@ -128,8 +129,10 @@ impl Batch {
 pub(super) struct Prepared {
     pub(super) rows: Arc<Rows>,
     pub(super) layout: Arc<Layout>,
-    /// First token of the query cells, and their number.
-    pub(super) query_cells: (usize, usize),
+    /// The same for the last block, of which nothing but the query cells is read.
+    pub(super) last_layout: Arc<Layout>,
+    /// The query cells among the tokens.
+    pub(super) query_cells: Range<usize>,
 }
 
 pub(super) fn prepare(batch: &Batch, config: &GridModelConfig) -> Prepared {
@@ -199,10 +202,14 @@ pub(super) fn prepare(batch: &Batch, config: &GridModelConfig) -> Prepared {
                 .collect();
         }
     }
-    let first_query = batch.context.iter().map(Canvas::n_cells).sum();
+    let first_query: usize = batch.context.iter().map(Canvas::n_cells).sum();
+    let query_cells = first_query..n_cells;
+    let layout = Layout::new(positions, sequences);
+    let last_layout = Layout { asked: query_cells.clone(), ..layout.clone() };
     Prepared {
         rows: Arc::new(rows),
-        layout: Arc::new(Layout { positions, sequences }),
-        query_cells: (first_query, n_cells - first_query),
+        layout: Arc::new(layout),
+        last_layout: Arc::new(last_layout),
+        query_cells,
     }
 }

@@ -302,10 +302,11 @@ impl GridModel {
         let padded = OnceCell::new();
         for (i, block) in self.blocks.iter().enumerate() {
             let lora = lora.map_or(&none, |l| &l.blocks[i]);
-            x = run_block(&shape, &prepared.layout, &padded, block, lora, x);
+            let last = i + 1 == self.blocks.len();
+            let layout = if last { &prepared.last_layout } else { &prepared.layout };
+            x = run_block(&shape, layout, &padded, block, lora, x);
         }
-        let (start, len) = prepared.query_cells;
-        let tokens = start..start + len;
+        let tokens = prepared.query_cells;
         let readout =
             ReadoutParameters { norm: &self.norm, head: &self.head, bias: &self.head_bias };
         fused_readout(&x, &tokens, &readout)

@@ -226,6 +226,26 @@ macro_rules! for_rows {
     };
 }
 
+/// Writes a tile's sums. Not a function: where one is not inlined, the sums are kept in memory rather than in registers.
+/// The caller promises that all rows of `c` are in bounds; the masks keep loads and stores within its columns.
+macro_rules! store {
+    ($sums:ident, $c:ident, $c_row:ident, $add:ident, $alpha:ident, $masks:ident) => {
+        let alpha = _mm512_set1_ps($alpha);
+        for (i, sums) in $sums.iter().enumerate() {
+            for (half, sum) in sums.iter().enumerate() {
+                let to = $c.add(i * $c_row + 16 * half);
+                let value = if $add {
+                    let old = _mm512_maskz_loadu_ps($masks[half], to);
+                    _mm512_fmadd_ps(alpha, *sum, old)
+                } else {
+                    _mm512_mul_ps(alpha, *sum)
+                };
+                _mm512_mask_storeu_ps(to, $masks[half], value);
+            }
+        }
+    };
+}
+
 /// Rows of a tile: 12 × 2 accumulators, two registers of `b` and one of `a` fit into 32. A panel of at most 16
 /// columns (a head's values) needs one register a row, and 12 sums still hide the unit's latency.
 const ROWS: usize = 12;
@@ -371,7 +391,7 @@ unsafe fn tile_bf16<const M: usize, const N: usize>(
                 }
             }
         }
-        store(&sums, c, c_row, add, alpha, masks);
+        store!(sums, c, c_row, add, alpha, masks);
     }
 }
 
@@ -403,35 +423,6 @@ unsafe fn tile<const M: usize, const N: usize>(
                 }
             }
         }
-        store(&sums, c, c_row, add, alpha, masks);
-    }
-}
-
-#[target_feature(enable = "avx512f")]
-#[inline]
-unsafe fn store<const M: usize, const N: usize>(
-    sums: &[[__m512; N]; M],
-    c: *mut f32,
-    c_row: usize,
-    add: bool,
-    alpha: f32,
-    masks: [__mmask16; 2],
-) {
-    let alpha = _mm512_set1_ps(alpha);
-    for (i, sums) in sums.iter().enumerate() {
-        for half in 0..N {
-            // SAFETY: the caller promises that rows `0..M` of `c` are in bounds; the masks keep loads and
-            // stores within its columns.
-            unsafe {
-                let to = c.add(i * c_row + 16 * half);
-                let value = if add {
-                    let old = _mm512_maskz_loadu_ps(masks[half], to);
-                    _mm512_fmadd_ps(alpha, sums[half], old)
-                } else {
-                    _mm512_mul_ps(alpha, sums[half])
-                };
-                _mm512_mask_storeu_ps(to, masks[half], value);
-            }
-        }
+        store!(sums, c, c_row, add, alpha, masks);
     }
 }
