@@ -190,18 +190,17 @@ pub(crate) fn attention_backward(
             let (query_ranges, key_ranges) = (asking(layout, sequence), keys(sequence));
             let (n_own, nk) = (sequence.n_queries(), n_tokens(&key_ranges));
             let nq = n_tokens(&query_ranges);
-            for row in sequence.own.iter().flat_map(Clone::clone) {
-                // SAFETY: as in the forward pass: own tokens and own columns only.
-                unsafe { target.row(row * 3 * d + head * hd, hd).fill(0.0) };
-                if nq == 0 {
-                    // SAFETY: as above.
-                    unsafe {
-                        target.row(row * 3 * d + d + head * hd, hd).fill(0.0);
-                        target.row(row * 3 * d + 2 * d + head * hd, hd).fill(0.0);
-                    }
-                }
+            let own = || sequence.own.iter().flat_map(Clone::clone);
+            // SAFETY: as in the forward pass: own tokens and own columns only.
+            let clear = |at: usize| unsafe { target.row(at + head * hd, hd).fill(0.0) };
+            for row in own().filter(|row| !layout.asked.contains(row)) {
+                clear(row * 3 * d);
             }
             if nq == 0 {
+                for row in own() {
+                    clear(row * 3 * d + d);
+                    clear(row * 3 * d + 2 * d);
+                }
                 return (0.0, Buffer::zeros(2 * (nk - n_own) * hd));
             }
             let gathered = |from: &[f32],
@@ -250,8 +249,7 @@ pub(crate) fn attention_backward(
                 // SAFETY: as in the forward pass: own tokens and own columns only.
                 unsafe { target.row(row * 3 * d + head * hd, hd).copy_from_slice(dq) };
             }
-            let own = sequence.own.iter().flat_map(Clone::clone);
-            for (row, (dk, dv)) in own.zip(dk.chunks_exact(hd).zip(dv.chunks_exact(hd))) {
+            for (row, (dk, dv)) in own().zip(dk.chunks_exact(hd).zip(dv.chunks_exact(hd))) {
                 let at = row * 3 * d + head * hd;
                 // SAFETY: as above.
                 unsafe {

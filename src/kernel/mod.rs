@@ -39,6 +39,6 @@ pub use decoder_op::{DecoderParameters, fused_decoder};
 pub use embed::{NO_ROW, Rows, TERMS, gather_sum, gather_sum_reference};
 pub use layout::{Layout, Place, Position, Sequence, frequency};
 pub use matmul::{Mat, Packed, Precision, product};
-pub use op::{BlockParameters, fused_block};
+pub use op::{BlockParameters, fused_block, on_cpu};
 pub use readout::{ReadoutParameters, fused_cross_entropy, fused_readout};
 pub use select::Selection;

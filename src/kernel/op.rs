@@ -179,6 +179,19 @@ mod cpu {
     }
 }
 
+/// Whether a tensor lies on the CPU device, outside automatic differentiation.
+pub fn on_cpu(x: &Tensor<2>) -> bool {
+    #[cfg(feature = "cpu")]
+    {
+        x.clone().try_into_primitive::<burn::backend::Flex>().is_ok()
+    }
+    #[cfg(not(feature = "cpu"))]
+    {
+        let _ = x;
+        false
+    }
+}
+
 /// Runs a block fused, if `x` is an f32 tensor on the CPU device; `None` on every other device.
 ///
 /// `lora` is the block's flat LoRA vector; any tensor of one element stands for none.

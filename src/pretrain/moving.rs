@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::state::TrainState;
 use super::{OptimizerConfig, PretrainConfig, PretrainError, Until};
 use crate::engine::HostTensor;
-use crate::kernel::sum_of_squares;
+use crate::kernel::on_cpu;
 use crate::model::{AdamW, Moments, Muon, clip_factor, to_device, to_host};
 
 /// One trained tensor.
@@ -49,7 +49,7 @@ impl Moving {
             Trained { name, average: value.clone(), value, moments, matrix }
         });
         let trained: Vec<Trained> = trained.collect();
-        let on_cpu = trained.first().is_some_and(|t| sum_of_squares(&t.value).is_some());
+        let on_cpu = trained.first().is_some_and(|t| on_cpu(&t.value));
         Self { trained, step: 0, seconds: 0.0, on_cpu }
     }
 
@@ -147,8 +147,21 @@ impl Moving {
         let clip = clip_factor(&others, o.clip_norm);
         self.step += 1;
         let step = self.step;
-        let (betas, matrix_rate, other_rate) =
-            (adamw(o), o.matrix_learning_rate * rate, o.learning_rate * rate);
+        let (muon, adamw) = (muon(o), adamw(o));
+        let mut matrices = Vec::new();
+        for (t, gradient) in self.trained.iter_mut().zip(gradients) {
+            let Some(g) = gradient else { continue };
+            match t.matrix {
+                Some(factor) => {
+                    let rate = o.matrix_learning_rate * factor * rate;
+                    matrices.push((rate, &mut t.value, g, &mut t.moments));
+                }
+                None => {
+                    let rate = o.learning_rate * rate;
+                    adamw.step(rate, step, &mut t.value, &g, clip, &mut t.moments);
+                }
+            }
+        }
         // Early on the average follows closely, so that it is not held back by the random start.
         let keep = o.ema.min(step as f64 / (step + 9) as f64);
         let average = |t: &mut Trained| {
@@ -156,35 +169,14 @@ impl Moving {
         };
         if self.on_cpu {
             // The tensors are small: one thread each, side by side.
-            self.trained.par_iter_mut().zip(gradients).for_each(|(t, gradient)| {
-                match (gradient, t.matrix) {
-                    (Some(g), Some(factor)) => {
-                        let rate = matrix_rate * factor;
-                        t.value = muon(o).step(rate, t.value.clone(), g, &mut t.moments);
-                    }
-                    (Some(g), None) => {
-                        betas.step(other_rate, step, &mut t.value, &g, clip, &mut t.moments);
-                    }
-                    (None, _) => {}
-                }
-                average(t);
+            matrices.into_par_iter().for_each(|(rate, value, gradient, moments)| {
+                *value = muon.step(rate, value.clone(), gradient, moments);
             });
-            return;
+            self.trained.par_iter_mut().for_each(average);
+        } else {
+            muon.step_together(matrices);
+            self.trained.iter_mut().for_each(average);
         }
-        let mut matrices = Vec::new();
-        for (t, gradient) in self.trained.iter_mut().zip(gradients) {
-            match (gradient, t.matrix) {
-                (Some(g), Some(factor)) => {
-                    matrices.push((matrix_rate * factor, &mut t.value, g, &mut t.moments));
-                }
-                (Some(g), None) => {
-                    betas.step(other_rate, step, &mut t.value, &g, clip, &mut t.moments);
-                }
-                (None, _) => {}
-            }
-        }
-        muon(o).step_together(matrices);
-        self.trained.iter_mut().for_each(average);
     }
 }
 

@@ -15,9 +15,6 @@ use crate::engine::{Encoded, Told, canvas_of};
 use crate::rng::stream;
 use crate::synth;
 
-/// Episodes drawn side by side.
-const WAVE: u64 = 8;
-
 /// The pairs of one task: its own and further ones made by the same rule.
 #[derive(Debug, Clone, Default)]
 pub struct Source {
@@ -181,21 +178,14 @@ impl<'a> Sampler<'a> {
     /// The batch of a step, when `share` of the run is done.
     pub fn batch(&self, step: usize, share: f64) -> Encoded {
         let mut encoded = Encoded::default();
-        for wave in 0.. {
-            // Each episode has a stream of its own, so it does not matter if the last ones are drawn in vain.
-            let indices = wave * WAVE..(wave + 1) * WAVE;
-            let drawn: Vec<(u64, Drawn)> =
-                indices.into_par_iter().map(|i| (i, self.drawn(step, share, i))).collect();
-            for (index, drawn) in drawn {
-                if encoded.batch.n_cells() >= self.config.episode.cells_per_step {
-                    return encoded;
-                }
-                let first = encoded.spans.len();
-                drawn.encode(&mut encoded);
-                self.show_part(&mut encoded, first, step, index);
-            }
+        let mut index = 0;
+        while encoded.batch.n_cells() < self.config.episode.cells_per_step {
+            let first = encoded.spans.len();
+            self.drawn(step, share, index).encode(&mut encoded);
+            self.show_part(&mut encoded, first, step, index);
+            index += 1;
         }
-        unreachable!("the waves have no end")
+        encoded
     }
 
     /// Shows a part of the outputs of the episode whose queries begin at `first`, if the dice say so. They have a stream
