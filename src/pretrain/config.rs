@@ -111,6 +111,10 @@ pub struct OptimizerConfig {
     pub matrix_learning_rate: f64,
     /// AdamW's learning rate, for everything else.
     pub learning_rate: f64,
+    /// AdamW's learning rate for the table of task tokens; 0: `learning_rate`. A row moves only in the few steps that draw
+    /// its task, so it has to move further in each.
+    #[serde(default)]
+    pub task_learning_rate: f64,
     /// Decoupled weight decay of the matrices.
     pub weight_decay: f64,
     /// AdamW's moment decays.

@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::moving::Moving;
+use super::moving::{Mover, Moving};
 use super::sample::Drawn;
 use super::{
     Corpus, FormatProgress, HeldOut, PretrainConfig, PretrainError, Progress, Sampler, Until,
@@ -106,10 +106,16 @@ impl<'a> LanguageTrainer<'a> {
         let random = Llama::random(model.clone(), config.seed, device);
         let tensors = random.parameters().into_iter().map(|(name, _, value)| (name, value));
         // Muon's factor for tall matrices counts on `[inputs, outputs]`; checkpoints have it the other way round.
-        let matrix = |name: &str, [outputs, inputs]: [usize; 2]| {
-            name.ends_with("_proj.weight").then(|| (outputs as f64 / inputs as f64).sqrt())
+        let optimizer = &config.optimizer;
+        let mover = |name: &str, [outputs, inputs]: [usize; 2]| {
+            if name.ends_with("_proj.weight") {
+                let factor = (outputs as f64 / inputs as f64).sqrt();
+                Mover::Muon(optimizer.matrix_learning_rate * factor)
+            } else {
+                Mover::AdamW(optimizer.learning_rate)
+            }
         };
-        let moving = Moving::new(tensors.collect(), &config.optimizer, matrix);
+        let moving = Moving::new(tensors.collect(), optimizer, mover);
         let training_pairs = corpus.training_pairs();
         let device = device.clone();
         Ok(Self {

@@ -20,8 +20,16 @@ pub(super) struct Trained {
     pub(super) value: Tensor<2>,
     pub(super) average: Tensor<2>,
     moments: Moments,
-    /// Factor of Muon's learning rate; `None` for what AdamW moves.
-    matrix: Option<f64>,
+    mover: Mover,
+}
+
+/// Which optimizer moves a tensor, and how fast.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Mover {
+    /// Muon, at its peak learning rate.
+    Muon(f64),
+    /// AdamW, at its peak learning rate.
+    AdamW(f64),
 }
 
 /// All trained tensors, and how far the run is.
@@ -33,20 +41,19 @@ pub(super) struct Moving {
 }
 
 impl Moving {
-    /// Tensors at a run's beginning. `matrix` says by name and shape which of them Muon moves, and with which share of
-    /// its learning rate; AdamW moves all others.
+    /// Tensors at a run's beginning; `mover` says by name and shape what moves each.
     pub(super) fn new(
         tensors: Vec<(String, Tensor<2>)>,
         o: &OptimizerConfig,
-        matrix: impl Fn(&str, [usize; 2]) -> Option<f64>,
+        mover: impl Fn(&str, [usize; 2]) -> Mover,
     ) -> Self {
         let trained = tensors.into_iter().map(|(name, value)| {
-            let matrix = matrix(&name, value.dims());
-            let moments = match matrix {
-                Some(_) => muon(o).init(&value),
-                None => adamw(o).init(&value),
+            let mover = mover(&name, value.dims());
+            let moments = match mover {
+                Mover::Muon(_) => muon(o).init(&value),
+                Mover::AdamW(_) => adamw(o).init(&value),
             };
-            Trained { name, average: value.clone(), value, moments, matrix }
+            Trained { name, average: value.clone(), value, moments, mover }
         });
         let trained: Vec<Trained> = trained.collect();
         let on_cpu = trained.first().is_some_and(|t| on_cpu(&t.value));
@@ -141,7 +148,7 @@ impl Moving {
             .trained
             .iter()
             .zip(&gradients)
-            .filter(|(t, _)| t.matrix.is_none())
+            .filter(|(t, _)| matches!(t.mover, Mover::AdamW(_)))
             .filter_map(|(_, g)| g.clone())
             .collect();
         let clip = clip_factor(&others, o.clip_norm);
@@ -151,14 +158,12 @@ impl Moving {
         let mut matrices = Vec::new();
         for (t, gradient) in self.trained.iter_mut().zip(gradients) {
             let Some(g) = gradient else { continue };
-            match t.matrix {
-                Some(factor) => {
-                    let rate = o.matrix_learning_rate * factor * rate;
-                    matrices.push((rate, &mut t.value, g, &mut t.moments));
+            match t.mover {
+                Mover::Muon(peak) => {
+                    matrices.push((peak * rate, &mut t.value, g, &mut t.moments));
                 }
-                None => {
-                    let rate = o.learning_rate * rate;
-                    adamw.step(rate, step, &mut t.value, &g, clip, &mut t.moments);
+                Mover::AdamW(peak) => {
+                    adamw.step(peak * rate, step, &mut t.value, &g, clip, &mut t.moments);
                 }
             }
         }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
 
-use super::moving::Moving;
+use super::moving::{Mover, Moving};
 use super::state::TrainState;
 use super::{Corpus, OptimizerConfig, PretrainConfig, PretrainError, Sampler, Until};
 use crate::contamination::TrainingPairs;
@@ -93,8 +93,15 @@ impl<'a> Trainer<'a> {
             tensors.push((name.to_owned(), tensor.clone()));
             tensor
         });
-        let matrix = |name: &str, _| is_matrix(name).then_some(1.0);
-        let moving = Moving::new(tensors, &config.optimizer, matrix);
+        let optimizer = &config.optimizer;
+        let mover = |name: &str, _| match name {
+            TABLE if optimizer.task_learning_rate > 0.0 => {
+                Mover::AdamW(optimizer.task_learning_rate)
+            }
+            _ if is_matrix(name) => Mover::Muon(optimizer.matrix_learning_rate),
+            _ => Mover::AdamW(optimizer.learning_rate),
+        };
+        let moving = Moving::new(tensors, optimizer, mover);
         let device = device.clone();
         let training_pairs = corpus.training_pairs();
         let ahead = None;
@@ -410,6 +417,35 @@ mod tests {
             }
         }
         assert!(given > 50 && asked > 50, "{given} given, {asked} asked for");
+    }
+
+    #[test]
+    fn the_table_of_task_tokens_moves_at_a_learning_rate_of_its_own() {
+        let mut config = config();
+        config.episode.e2e_share = 1.0;
+        let corpus = Corpus::new(tasks(), Vec::new(), &config);
+        // How far a step moves the table and the first tensor of the model that AdamW moves, at most.
+        let moved = |task_learning_rate: f64| -> [f32; 2] {
+            let mut config = config.clone();
+            config.optimizer.task_learning_rate = task_learning_rate;
+            let mut trainer = Trainer::new(&config, &corpus, None, &Device::flex()).unwrap();
+            let values =
+                |t: &Trainer<'_>| [0, 1].map(|i| to_host(&t.moving.trained[i].value).values);
+            let before = values(&trainer);
+            trainer.train_step(UNTIL).unwrap();
+            let furthest = |(a, b): (Vec<f32>, Vec<f32>)| {
+                a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+            };
+            let [t, e] = before;
+            let [u, f] = values(&trainer);
+            [(t, u), (e, f)].map(furthest)
+        };
+        let alike = |a: f32, b: f32| (a / b - 1.0).abs() < 0.01;
+        let rate = config.optimizer.learning_rate;
+        let (same, slow, fast) = (moved(0.0), moved(rate), moved(10.0 * rate));
+        assert_eq!(same, slow, "0 says that it has none of its own");
+        assert!(alike(fast[0], 10.0 * slow[0]), "{fast:?} {slow:?}");
+        assert_eq!(fast[1], slow[1], "the model moves as before");
     }
 
     #[test]
