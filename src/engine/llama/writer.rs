@@ -59,10 +59,10 @@ pub enum WriterError {
         /// The tokenizer.
         path: PathBuf,
     },
-    /// Answers in tokens that decoding would never try.
+    /// Answers in tokens that decoding would never try, such as with a space before them that is not written.
     #[error(
-        "the text format `{format}` does not suit {path}: the token that begins an answer there is none that the grammar \
-         of answers knows; change the end of `query.between`",
+        "the text format `{format}` does not suit {path}: the token that begins an answer is none with which the grammar \
+         lets one begin; change the end of `query.between`",
         path = .path.display()
     )]
     Unknown {
