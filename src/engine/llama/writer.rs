@@ -813,10 +813,17 @@ mod tests {
     fn tokenizers_that_merge_write_every_format_and_read_it_back() {
         for (what, cut) in [("Llama 3", LLAMA_3), ("Qwen", QWEN), ("GPT-2", GPT_2)] {
             let tokenizer = byte_level(cut, &byte_letters(), &MERGES, &CHAT);
-            for name in ["paper", "architects", "nvarc", "barc", "compact"] {
+            for name in ["architects", "nvarc", "barc", "compact"] {
                 check_round_trip(what, &tokenizer, name);
             }
+            if cut != GPT_2 {
+                check_round_trip(what, &tokenizer, "paper");
+            }
         }
+        // It cuts the two ends of lines before an answer in another way than those at the end of a prompt.
+        let tokenizer = byte_level(GPT_2, &byte_letters(), &MERGES, &CHAT);
+        let error = Writer::new(tokenizer, &"paper".into()).unwrap_err().to_string();
+        assert!(error.contains("the end of a prompt and the beginning of an answer"), "{error}");
         // The pairs do merge: three cells are one token, or a cell and the space before it.
         let tokens = |cut: &str, text: &str| {
             byte_level(cut, &byte_letters(), &MERGES, &CHAT).encode(text).unwrap().ids.len()
