@@ -24,6 +24,9 @@ pub struct CandidateConfig {
     pub majorities: bool,
     /// Largest number of candidates, at least 1; those that no map proposes go first.
     pub max_candidates: usize,
+    /// Views beside those of the maps, under which alone the candidates are scored (Franzen et al., arXiv
+    /// 2505.07859, use 16): a map is no judge of what it has found itself. With 0 the maps score them.
+    pub fresh_views: usize,
 }
 
 impl Default for CandidateConfig {
@@ -33,6 +36,7 @@ impl Default for CandidateConfig {
             product: true,
             majorities: true,
             max_candidates: 400,
+            fresh_views: 0,
         }
     }
 }
@@ -53,8 +57,8 @@ pub struct Candidate {
     /// It is the row or column majority of the proposals, of all or of one symmetry.
     #[serde(skip_serializing_if = "is_false", default)]
     pub majority: bool,
-    /// Its log-probability under each map, in nats, rounded to thousandths: what the record keeps is what
-    /// the vote saw.
+    /// Its log-probability under each map that scores, in nats, rounded to thousandths: what the record keeps is
+    /// what the vote saw.
     pub log_probs: Vec<f32>,
 }
 
@@ -75,14 +79,14 @@ impl Candidate {
         }
     }
 
-    /// What the first `n_maps` maps know of it; `None` if they have not found it. What blends all maps is not known
-    /// before the last of them.
-    pub fn as_seen_by_first(&self, n_maps: usize) -> Option<Self> {
+    /// What the first `n_maps` maps know of it, with its first `n_scores` scores; `None` if they have not found it. What
+    /// blends all maps is not known before the last of them.
+    pub fn as_seen_by_first(&self, n_maps: usize, n_scores: usize) -> Option<Self> {
         let earlier = |maps: &[usize]| maps.iter().copied().filter(|&map| map < n_maps).collect();
         let seen = Self {
             proposed_by: earlier(&self.proposed_by),
             found_by: earlier(&self.found_by),
-            log_probs: self.log_probs[..n_maps].to_vec(),
+            log_probs: self.log_probs[..n_scores].to_vec(),
             ..Self::new(self.grid.clone())
         };
         (!seen.proposed_by.is_empty() || !seen.found_by.is_empty()).then_some(seen)
@@ -294,7 +298,7 @@ mod tests {
     /// Nothing but the proposals.
     fn bare() -> CandidateConfig {
         let n_best = NBestConfig { limit: 0, ..Default::default() };
-        CandidateConfig { n_best, product: false, majorities: false, max_candidates: 400 }
+        CandidateConfig { n_best, product: false, majorities: false, ..Default::default() }
     }
 
     #[test]
@@ -307,11 +311,11 @@ mod tests {
             log_probs: vec![-1.0, -2.0, -3.0, -4.0],
             ..Candidate::new(Grid::filled(1, 1, 0))
         };
-        let seen = candidate.as_seen_by_first(2).unwrap();
+        let seen = candidate.as_seen_by_first(2, 2).unwrap();
         assert_eq!((seen.proposed_by, seen.found_by), (vec![], vec![0]));
         assert_eq!((seen.log_probs, seen.product), (vec![-1.0, -2.0], false));
         let later = Candidate { found_by: vec![3], ..candidate };
-        assert_eq!(later.as_seen_by_first(2), None);
+        assert_eq!(later.as_seen_by_first(2, 2), None);
     }
 
     proptest! {

@@ -21,7 +21,7 @@ pub use collect::{
 };
 pub use majority::{column_majority, row_majority};
 pub use n_best::NBestConfig;
-pub use prediction::{CutReason, Predictions, Proposals};
+pub use prediction::{CutReason, Predictions, Proposals, favorite};
 pub use refine::{GivenCells, sure_cells};
 pub use score::score_grids;
 pub use stopping::ViewStop;

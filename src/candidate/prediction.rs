@@ -1,5 +1,7 @@
 //! What a model predicts for one test: cells or whole grids, as its family does.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::cell_map::{CellMap, MapMeta};
@@ -41,6 +43,19 @@ pub enum CutReason {
     Nodes,
     /// The time.
     Time,
+    /// The memory, which holds fewer beginnings side by side than a beam was to have.
+    Memory,
+}
+
+/// The grid that most of these propose; of equals the one that one of them finds most probable, then the first in order.
+pub fn favorite<'a>(proposals: impl Iterator<Item = &'a Proposals>) -> Option<&'a Grid> {
+    let mut found: BTreeMap<&Grid, (usize, f32)> = BTreeMap::new();
+    for (grid, log_prob) in proposals.filter_map(|p| p.grids.first()) {
+        let (n, best) = found.entry(grid).or_insert((0, f32::NEG_INFINITY));
+        (*n, *best) = (*n + 1, best.max(*log_prob));
+    }
+    let better = |a: &(usize, f32), b: &(usize, f32)| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1));
+    found.into_iter().rev().max_by(|(_, a), (_, b)| better(a, b)).map(|(grid, _)| grid)
 }
 
 impl Default for Predictions {
@@ -92,5 +107,33 @@ impl Predictions {
             (earlier, later) if earlier.is_empty() => *earlier = later,
             (_, later) => assert!(later.is_empty(), "a family makes one kind of prediction"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arc::View;
+    use crate::dataset::Format;
+
+    #[test]
+    fn the_favorite_is_what_most_propose_then_what_one_is_surest_of() {
+        let grid = |color: u8| Grid::filled(1, 1, color);
+        let proposals = |grids: &[(u8, f32)]| Proposals {
+            meta: MapMeta { view: View::IDENTITY, format: Format::Icl },
+            grids: grids.iter().map(|&(color, log_prob)| (grid(color), log_prob)).collect(),
+            cut: None,
+            nodes: 0,
+            left_out: 0,
+        };
+        let check = |views: &[&[(u8, f32)]], expected: Option<u8>| {
+            let views: Vec<Proposals> = views.iter().map(|grids| proposals(grids)).collect();
+            assert_eq!(favorite(views.iter()).cloned(), expected.map(grid), "{views:?}");
+        };
+        check(&[], None);
+        check(&[&[]], None);
+        check(&[&[(3, -0.1)], &[(2, -2.0), (3, -3.0)], &[(2, -1.0)]], Some(2));
+        check(&[&[(3, -0.5)], &[(2, -0.1)]], Some(2));
+        check(&[&[(3, -0.5)], &[(2, -0.5)]], Some(2));
     }
 }

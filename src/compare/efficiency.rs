@@ -6,7 +6,6 @@
 use serde::Serialize;
 
 use crate::arc::{Grid, Task};
-use crate::candidate::Candidate;
 use crate::pipeline::{TaskRecord, TestRecord};
 use crate::vote::{VoteConfig, rank};
 
@@ -64,9 +63,8 @@ fn spent_until_right(answers: &[&Grid], record: &TaskRecord, vote: &VoteConfig) 
     }
     let n_maps = record.maps.len();
     let chosen_after = |n: usize, (test, answer): (&TestRecord, &&Grid)| {
-        let seen = |candidate: &Candidate| candidate.as_seen_by_first(n);
-        let candidates: Vec<_> = test.candidates.iter().filter_map(seen).collect();
-        rank(&candidates, &record.maps[..n], vote.selector, &vote.weights)
+        let (candidates, panel) = record.seen_by_first(n, test);
+        rank(&candidates, panel, vote.selector, &vote.weights)
             .iter()
             .take(2)
             .any(|ranked| candidates[ranked.candidate].grid == **answer)

@@ -24,11 +24,11 @@ pub struct DecodeConfig {
     pub method: DecodeMethod,
     /// Search: grids with more than this probability under the view are found; above 0.
     pub threshold: f64,
-    /// Search: tokens that are tried at most, in each view.
+    /// Search, beam: tokens that are tried at most, in each view.
     pub max_nodes: usize,
-    /// Search: wall seconds at most, in each view; 0 sets no limit.
+    /// Search, beam: wall seconds at most, in each view; 0 sets no limit.
     pub seconds: f64,
-    /// Beam: beginnings that are followed, and grids that are found, in each view.
+    /// Beam: beginnings that are followed, and grids that are found, in each view; fewer where the memory holds fewer.
     pub beams: usize,
     /// Sample: grids drawn in each view.
     pub samples: usize,

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter::{FitConfig, LoraConfig};
 use crate::arc::{Grid, Task, View};
-use crate::candidate::{CellMap, GivenCells, MapMeta, Predictions};
+use crate::candidate::{CellMap, GivenCells, MapMeta, Predictions, Proposals};
 use crate::contamination::TrainingPairs;
 use crate::dataset::{DatasetConfig, Format};
 pub use crate::model::HostTensor;
@@ -262,11 +262,15 @@ pub struct PredictPlan<'a> {
     pub decode: &'a DecodeConfig,
     /// Root of all random streams.
     pub seed: u64,
-    /// Wall seconds, after which searches are cut; predictions that do not search take the time they take.
+    /// Wall seconds, after which searches, beams and draws are cut; a first answer under each view takes the time it
+    /// takes.
     pub seconds: Option<f64>,
     /// Where an earlier prediction is repeated: for each prediction that will come out, the steps after which time
     /// was over for its search. It overrules all limits of time.
     pub cut_after: Option<&'a [Option<usize>]>,
+    /// What was written under earlier views, of which a guess may be made: that changes the cost, and nothing but
+    /// rounding of what comes out.
+    pub earlier: &'a [Proposals],
     /// Bytes that what is decoded side by side may take, beside the model; one prompt is decoded in any case.
     pub memory_bytes: u64,
 }

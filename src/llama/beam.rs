@@ -1,11 +1,14 @@
 //! Beam search, row of a grid by row.
 
+use std::time::Instant;
+
 use super::attention::KvCache;
 use super::batch::{Batch, InputError};
-use super::decode::{Generated, choices, log_probs, read_beginnings};
+use super::decode::{choices, log_probs, read_beginnings};
 use super::filter::TokenFilter;
 use super::lora::Lora;
 use super::model::Llama;
+use super::search::{Answer, Incomplete, Search, SearchLimits};
 
 /// A beginning of an answer.
 #[derive(Debug, Clone)]
@@ -25,13 +28,14 @@ impl Hypothesis {
     }
 }
 
-/// The most probable answers that a beam of `width` beginnings finds, most probable first.
+/// The most probable answers that a beam of `width` beginnings finds, most probable first, within limits whose time
+/// counts from here. Where these end it, the answers are those that were whole by then.
 ///
 /// Beginnings compete where a row of the grid ends: those that have come there wait until `width` of them are at least
 /// as probable as any that has not, and the `width` best go on with the next row. So a wide first row is not held
 /// against a narrow one before both are whole. Within a row the `width` best go on token by token. `n_rows`
-/// counts the whole rows of an answer's beginning; answers end with one of `ends`. Those are left out that
-/// reach the context's end before, and if all do, none comes back.
+/// counts the whole rows of an answer's beginning; answers end with one of `ends`. Beginnings that reach the longest
+/// length or the context's end before are dropped, and the result says so.
 ///
 /// `2 · width` copies of the prompt's keys and values are held.
 ///
@@ -45,7 +49,9 @@ pub fn beam(
     ends: &[u32],
     filter: &dyn TokenFilter,
     n_rows: &dyn Fn(&[u32]) -> usize,
-) -> Result<Vec<Generated>, InputError> {
+    limits: SearchLimits,
+) -> Result<Search, InputError> {
+    let started = Instant::now();
     let Some((&last_of_prompt, beginning)) = prompt.split_last() else {
         return Err(InputError::Empty { sequence: 0 });
     };
@@ -59,11 +65,21 @@ pub fn beam(
         Hypothesis { tokens: Vec::new(), log_prob: 0.0, n_rows: 0, is_whole: false, held: Some(0) };
     let mut waiting: Vec<Hypothesis> = Vec::new();
     let mut active = if width == 0 { Vec::new() } else { vec![first] };
-    while !active.is_empty() {
+    let (mut nodes, mut incomplete) = (0, None);
+    'rows: while !active.is_empty() {
         while let Some(best) = active.first() {
             if waiting.len() == width && waiting[width - 1].log_prob >= best.log_prob {
                 break;
             }
+            if limits.time.is_some_and(|time| started.elapsed() >= time) {
+                incomplete = Some(Incomplete::Time);
+                break 'rows;
+            }
+            if nodes + active.len() > limits.max_nodes {
+                incomplete = Some(Incomplete::Nodes);
+                break 'rows;
+            }
+            nodes += active.len();
             let last = |h: &Hypothesis| h.tokens.last().copied().unwrap_or(last_of_prompt);
             let next: Vec<u32> = active.iter().map(last).collect();
             let rows = active.iter().filter_map(|h| h.held).collect();
@@ -75,8 +91,12 @@ pub fn beam(
                 let ended = child.is_ended(ends);
                 child.is_whole = ended || child.n_rows > rows_before;
                 // The last token has to be read before anything can follow it.
-                let is_full = beginning.len() + child.tokens.len() >= model.config.max_length;
+                let is_full = beginning.len() + child.tokens.len() >= model.config.max_length
+                    || child.tokens.len() >= limits.max_new_tokens;
                 child.held = child.held.filter(|_| !ended && !is_full);
+                if is_full && !ended {
+                    incomplete = Some(Incomplete::Length);
+                }
             }
             children.retain(|child| child.held.is_some() || child.is_ended(ends));
             place(&mut children, &waiting, 2 * width, &mut cache);
@@ -90,8 +110,9 @@ pub fn beam(
         let (next, ended): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|h| h.held.is_some());
         (active, waiting) = (next, ended);
     }
-    let answer = |h: Hypothesis| Generated { tokens: h.tokens, log_prob: h.log_prob, ended: true };
-    Ok(waiting.into_iter().map(answer).collect())
+    let ended = waiting.into_iter().filter(|h| h.is_ended(ends));
+    let answers = ended.map(|h| Answer { tokens: h.tokens, log_prob: h.log_prob }).collect();
+    Ok(Search { answers, nodes, incomplete })
 }
 
 /// The `width` most probable beginnings that are a token longer, most probable first; each `held` where its parent is.

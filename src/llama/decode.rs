@@ -36,9 +36,9 @@ pub fn greedy(
     max_new_tokens: usize,
     filter: &dyn TokenFilter,
 ) -> Result<Vec<Generated>, InputError> {
-    let mut choose = |_, choices: &[(u32, f32)]| most_probable(choices);
-    let cache = &mut KvCache::default();
-    generate(cache, model, lora, prompts, ends, max_new_tokens, filter, &mut choose)
+    let mut choose = |_: usize, choices: &[(u32, f32)]| most_probable(choices);
+    let decoding = Decoding { model, lora, ends, max_new_tokens, filter, choose: &mut choose };
+    decoding.run(&mut KvCache::default(), prompts, &[])
 }
 
 /// Of equals the first.
@@ -65,8 +65,7 @@ pub fn sample(
     filter: &dyn TokenFilter,
 ) -> Result<Vec<Generated>, InputError> {
     assert_eq!(prompts.len(), rngs.len(), "a stream for each prompt");
-    let cache = &mut KvCache::default();
-    generate(cache, model, lora, prompts, ends, usize::MAX, filter, &mut |row, choices| {
+    let mut choose = |row: usize, choices: &[(u32, f32)]| {
         let top = choices.iter().fold(f32::NEG_INFINITY, |top, &(_, l)| top.max(l));
         let weight = |l: f32| (f64::from(l - top) / temperature).exp();
         let mut left =
@@ -76,54 +75,131 @@ pub fn sample(
             left < 0.0
         });
         drawn.or(choices.last()).map(|&(token, _)| token)
-    })
+    };
+    let max_new_tokens = usize::MAX;
+    let decoding = Decoding { model, lora, ends, max_new_tokens, filter, choose: &mut choose };
+    decoding.run(&mut KvCache::default(), prompts, &[])
 }
 
-/// Chooses the next token of a row among those that may follow, with their log-probabilities.
-pub(super) type Choose<'a> = dyn FnMut(usize, &[(u32, f32)]) -> Option<u32> + 'a;
+/// How prompts are continued, token by token.
+pub(super) struct Decoding<'a> {
+    pub(super) model: &'a Llama,
+    pub(super) lora: Option<&'a Lora>,
+    pub(super) ends: &'a [u32],
+    pub(super) max_new_tokens: usize,
+    pub(super) filter: &'a dyn TokenFilter,
+    /// Chooses the next token of a row among those that may follow, with their log-probabilities.
+    pub(super) choose: &'a mut dyn FnMut(usize, &[(u32, f32)]) -> Option<u32>,
+}
 
-/// Decodes prompts with an empty cache, which then holds for each prompt what was read: all but the last token.
-pub(super) fn generate(
-    cache: &mut KvCache,
-    model: &Llama,
-    lora: Option<&Lora>,
-    prompts: &[Vec<u32>],
-    ends: &[u32],
-    max_new_tokens: usize,
-    filter: &dyn TokenFilter,
-    choose: &mut Choose<'_>,
-) -> Result<Vec<Generated>, InputError> {
-    let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
-    let mut batch = read_beginnings(model, lora, &prompts, cache)?;
-    let empty = Generated { tokens: Vec::new(), log_prob: 0.0, ended: false };
-    let mut generated = vec![empty; prompts.len()];
-    let mut live: Vec<usize> = (0..prompts.len()).collect();
-    if max_new_tokens == 0 {
-        live.clear();
-    }
-    while !live.is_empty() {
-        let log_probs = log_probs(model.next_logits(&batch, lora, Some(cache))?);
-        let mut next = Vec::with_capacity(live.len());
-        let mut goes_on = Vec::with_capacity(live.len());
-        for (&row, log_probs) in live.iter().zip(&log_probs) {
-            let answer = &mut generated[row];
-            let choices = choices(log_probs, &answer.tokens, filter);
-            let Some(token) = choose(row, &choices) else { continue };
-            answer.tokens.push(token);
-            answer.log_prob += f64::from(log_probs[token as usize]);
-            answer.ended = ends.contains(&token);
-            let full = prompts[row].len() + answer.tokens.len() > model.config.max_length;
-            if !answer.ended && answer.tokens.len() < max_new_tokens && !full {
-                next.push(token);
-                goes_on.push(row);
+/// What a prompt has become.
+struct Continued {
+    n_prompt: usize,
+    answer: Generated,
+    /// Tokens of the answer that were chosen from or led nowhere: so many prefixes of it were read.
+    n_read: usize,
+    /// The token that is to be read next, if the answer goes on.
+    next: Option<u32>,
+}
+
+impl Decoding<'_> {
+    /// Decodes prompts with an empty cache, which then holds for each prompt what was read: all but the last token.
+    ///
+    /// There may be a guess for each prompt. Prompts and guesses are read in one pass; as far as what is chosen is what
+    /// was guessed, it needs no pass of its own.
+    pub(super) fn run(
+        mut self,
+        cache: &mut KvCache,
+        prompts: &[Vec<u32>],
+        guesses: &[Vec<u32>],
+    ) -> Result<Vec<Generated>, InputError> {
+        let mut rows = self.read(cache, prompts, guesses)?;
+        loop {
+            let live = rows.iter().enumerate().filter_map(|(i, row)| Some((i, row.next?)));
+            let (live, next): (Vec<usize>, Vec<u32>) = live.unzip();
+            if live.is_empty() {
+                break;
+            }
+            let batch = Batch::step(&next).on_rows(live.clone());
+            let logits = self.model.next_logits(&batch, self.lora, Some(cache))?;
+            for (&i, log_probs) in live.iter().zip(&log_probs(logits)) {
+                self.go_on(i, &mut rows[i], log_probs);
             }
         }
-        live = goes_on;
-        if !live.is_empty() {
-            batch = Batch::step(&next).on_rows(live.clone());
+        Ok(rows.into_iter().map(|row| row.answer).collect())
+    }
+
+    /// Reads prompts and guesses, and goes down these as far as they are right.
+    fn read(
+        &mut self,
+        cache: &mut KvCache,
+        prompts: &[Vec<u32>],
+        guesses: &[Vec<u32>],
+    ) -> Result<Vec<Continued>, InputError> {
+        let beginnings: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+        let guess = |i: usize| {
+            let guess: &[u32] = guesses.get(i).map_or(&[], Vec::as_slice);
+            // Neither the token that ends a guess nor one at the longest length leads to anything that has to be read.
+            let ended = guess.iter().position(|token| self.ends.contains(token));
+            let room = self.model.config.max_length.saturating_sub(prompts[i].len());
+            &guess[..ended.unwrap_or(guess.len()).min(room).min(self.max_new_tokens)]
+        };
+        let guesses: Vec<&[u32]> = (0..prompts.len()).map(guess).collect();
+        let [_, rest] = read_beginnings(self.model, self.lora, &beginnings, cache)?.shape();
+        let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
+        let read = longest - rest;
+        let both = |(prompt, guess): (&Vec<u32>, &&[u32])| {
+            Sequence::prompt(&[&prompt[read..], guess].concat())
+        };
+        let batch = Batch::padded(&prompts.iter().zip(&guesses).map(both).collect::<Vec<_>>())?;
+        let hidden = self.model.hidden_states(&batch, self.lora, Some(cache))?;
+        let empty = Generated { tokens: Vec::new(), log_prob: 0.0, ended: false };
+        let row = |prompt: &Vec<u32>| Continued {
+            n_prompt: prompt.len(),
+            answer: empty.clone(),
+            n_read: 0,
+            next: None,
+        };
+        let mut rows: Vec<Continued> = prompts.iter().map(row).collect();
+        if self.max_new_tokens == 0 {
+            return Ok(rows);
+        }
+        let [_, length] = batch.shape();
+        let last = |i: usize| i * length + prompts[i].len() - read - 1;
+        let prefixes = |i: usize| (0..=guesses[i].len()).map(move |n| (i, n));
+        let prefixes: Vec<(usize, usize)> = (0..prompts.len()).flat_map(prefixes).collect();
+        for part in prefixes.chunks((SCORES_AT_ONCE / self.model.config.vocab_size).max(1)) {
+            let places: Vec<usize> = part.iter().map(|&(i, n)| last(i) + n).collect();
+            let logits = self.model.project_at(hidden.clone(), &places, self.lora);
+            for (&(i, n), log_probs) in part.iter().zip(&log_probs(logits)) {
+                let row = &mut rows[i];
+                let is_right = n == 0 || row.next == Some(guesses[i][n - 1]);
+                if n == row.n_read && is_right {
+                    self.go_on(i, row, log_probs);
+                }
+            }
+        }
+        for (i, row) in rows.iter().enumerate() {
+            cache.truncate_row(i, row.n_prompt + row.n_read - 1);
+        }
+        Ok(rows)
+    }
+
+    /// Chooses what follows a row's answer.
+    fn go_on(&mut self, i: usize, row: &mut Continued, log_probs: &[f32]) {
+        let Continued { n_prompt, answer, n_read, next } = row;
+        *n_read += 1;
+        let choices = choices(log_probs, &answer.tokens, self.filter);
+        *next = (self.choose)(i, &choices);
+        let Some(token) = *next else { return };
+        answer.tokens.push(token);
+        answer.log_prob += f64::from(log_probs[token as usize]);
+        answer.ended = self.ends.contains(&token);
+        let is_full = *n_prompt + answer.tokens.len() > self.model.config.max_length;
+        if answer.ended || answer.tokens.len() >= self.max_new_tokens || is_full {
+            *next = None;
         }
     }
-    Ok(generated)
 }
 
 /// The tokens that may follow a prefix, with their log-probabilities.
@@ -276,10 +352,46 @@ mod tests {
 
     use super::*;
 
+    fn model() -> Llama {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/mistral-nemo");
+        Llama::load(&folder, FloatDType::F32, &Device::flex()).unwrap()
+    }
+
+    #[test]
+    fn a_guess_saves_passes_as_far_as_it_is_right_and_changes_nothing() {
+        let (model, prompts) = (model(), [vec![4, 5, 6, 7, 8], vec![9, 3], vec![5; 9]]);
+        let ends = &[][..];
+        let plain = greedy(&model, None, &prompts, ends, 7, &()).unwrap();
+        let of = |i: usize, n: usize| plain[i].tokens[..n].to_vec();
+        // All of it and one more, none, and three right ones with a wrong one among others behind.
+        let wrong = |token: u32| (token + 1) % 20;
+        let mut third = of(2, 7);
+        third[3] = wrong(third[3]);
+        let guesses = [[of(0, 7), vec![1]].concat(), Vec::new(), third];
+        let mut choose = |_: usize, choices: &[(u32, f32)]| most_probable(choices);
+        let mut decoding = Decoding {
+            model: &model,
+            lora: None,
+            ends,
+            max_new_tokens: 7,
+            filter: &(),
+            choose: &mut choose,
+        };
+        let mut cache = KvCache::default();
+        let rows = decoding.read(&mut cache, &prompts, &guesses).unwrap();
+        let lengths: Vec<usize> = rows.iter().map(|row| row.answer.tokens.len()).collect();
+        assert_eq!(lengths, [7, 1, 4]);
+        assert_eq!(cache.lengths(), [5 + 6, 2, 9 + 3]);
+        let guided = decoding.run(&mut KvCache::default(), &prompts, &guesses).unwrap();
+        for (guided, plain) in guided.iter().zip(&plain) {
+            assert_eq!((&guided.tokens, guided.ended), (&plain.tokens, plain.ended));
+            assert!((guided.log_prob - plain.log_prob).abs() < 1e-4);
+        }
+    }
+
     #[test]
     fn prompts_read_in_parts_are_prompts_read_at_once() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/mistral-nemo");
-        let model = Llama::load(&folder, FloatDType::F32, &Device::flex()).unwrap();
+        let model = model();
         let prompts: [&[u32]; 2] = [&[4, 5, 6, 7, 8, 9, 10, 11, 12], &[9, 3, 9, 3, 9, 3]];
         let next = |part: usize| {
             let mut cache = KvCache::default();

@@ -4,13 +4,13 @@
 use std::time::{Duration, Instant};
 
 use super::attention::KvCache;
-use super::batch::{Batch, InputError, Sequence};
-use super::decode::{Generated, choices, generate, log_probs, most_probable, read_beginnings};
+use super::batch::{Batch, InputError};
+use super::decode::{Decoding, Generated, choices, log_probs, most_probable};
 use super::filter::TokenFilter;
 use super::lora::Lora;
 use super::model::Llama;
 
-/// What ends a search early.
+/// What ends a search or a beam early.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SearchLimits {
     /// Tokens of a continuation at most, the end included.
@@ -30,10 +30,10 @@ pub struct Answer {
     pub log_prob: f64,
 }
 
-/// Why a search may have missed continuations above the threshold.
+/// Why a search may have missed continuations above the threshold, and why a beam lost some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Incomplete {
-    /// Some prefix was probable enough at the longest length.
+    /// Some prefix was probable enough at the longest length, and had to be dropped.
     Length,
     /// The nodes were spent.
     Nodes,
@@ -41,12 +41,12 @@ pub enum Incomplete {
     Time,
 }
 
-/// What a search has found.
+/// What a search or a beam has found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Search {
-    /// Continuations above the threshold, most probable first, equals by their tokens.
+    /// Continuations, most probable first; of a search all above the threshold, equals by their tokens.
     pub answers: Vec<Answer>,
-    /// Prefixes that were run through the model, besides the prompt and the guess.
+    /// Prefixes that were run through the model, besides the prompt and, in a search, the greedy continuation.
     pub nodes: usize,
     /// Why there may be more; `None` if these are all.
     pub incomplete: Option<Incomplete>,
@@ -55,11 +55,11 @@ pub struct Search {
 /// What may follow a prefix and is more probable than the threshold by itself, with its log-probability.
 type Choices = Vec<(u32, f32)>;
 
-/// Searches behind several prompts that have read their prompts and one guess each, and go on side by side.
+/// Searches behind several prompts that have been continued greedily, and go on side by side.
 ///
 /// One cache serves them all, a row each, which is cut back where a search turns back; in each round every search
-/// that is not over runs one token, all in one pass. A search goes down its guess first, for which it needs no pass
-/// any more. The guess changes no answer, only the order and the cost.
+/// that is not over runs one token, all in one pass. A search goes down the greedy path first, for which it needs no pass
+/// any more.
 pub struct Searches<'a> {
     model: &'a Llama,
     lora: Option<&'a Lora>,
@@ -71,19 +71,21 @@ pub struct Searches<'a> {
     begun: Vec<Begun>,
 }
 
-/// A prompt and a guess that were read.
+/// A prompt and a path behind it that were read.
 struct Begun {
     n_prompt: usize,
-    guess: Vec<u32>,
-    /// Choices behind each prefix of the guess, the empty one first.
+    path: Vec<u32>,
+    /// Choices behind each prefix of the path, the empty one first.
     known: Vec<Choices>,
 }
 
 impl<'a> Searches<'a> {
-    /// Decodes each prompt greedily, with the most probable continuation token by token as its guess, however
-    /// probable it is: it comes back too. The searches look for every continuation that ends with one of `ends`, has a
-    /// probability above `threshold` and passes `filter`. Probabilities are the model's, not renormalized over
-    /// what the filter allows.
+    /// Decodes each prompt greedily, however probable what comes is: it comes back too. The searches look for every
+    /// continuation that ends with one of `ends`, has a probability above `threshold` and passes `filter`.
+    /// Probabilities are the model's, not renormalized over what the filter allows.
+    ///
+    /// There may be a guess for each prompt, such as the best answer of another view: it is read in one pass with the
+    /// prompt, and as far as the greedy continuation is the same, nothing of it is decoded.
     ///
     /// # Errors
     /// [`InputError`] if there are no prompts, one is empty or longer than the context, or a token is unknown.
@@ -94,64 +96,29 @@ impl<'a> Searches<'a> {
         model: &'a Llama,
         lora: Option<&'a Lora>,
         prompts: &[Vec<u32>],
+        guesses: &[Vec<u32>],
         ends: &'a [u32],
         threshold: f64,
         filter: &'a dyn TokenFilter,
     ) -> Result<(Vec<Generated>, Self), InputError> {
-        let least = least(threshold);
+        assert!(threshold > 0.0, "with no threshold the search would not end");
+        let least = threshold.ln();
         let mut cache = KvCache::default();
         let mut known: Vec<Vec<Choices>> = vec![Vec::new(); prompts.len()];
-        let most = usize::MAX;
         let mut choose = |row: usize, choices: &[(u32, f32)]| {
             known[row].push(probable(choices, least));
             most_probable(choices)
         };
-        let answers = generate(&mut cache, model, lora, prompts, ends, most, filter, &mut choose)?;
+        let (max_new_tokens, choose) = (usize::MAX, &mut choose);
+        let decoding = Decoding { model, lora, ends, max_new_tokens, filter, choose };
+        let answers = decoding.run(&mut cache, prompts, guesses)?;
         let begun = prompts.iter().zip(&answers).zip(known).map(|((prompt, answer), known)| {
             // The last token was not read. Where the filter let nothing through, all were.
-            let guess = answer.tokens[..known.len().max(1) - 1].to_vec();
-            Begun { n_prompt: prompt.len(), guess, known }
+            let path = answer.tokens[..known.len().max(1) - 1].to_vec();
+            Begun { n_prompt: prompt.len(), path, known }
         });
         let begun = begun.collect();
         Ok((answers, Self { model, lora, ends, filter, least, cache, begun }))
-    }
-
-    /// Reads a prompt and a guess, such as the best answer of another view, in one pass; see
-    /// [`Searches::behind_greedy`].
-    ///
-    /// # Errors
-    /// [`InputError`] if the prompt is empty or longer than the context, or it or the guess has an unknown token.
-    ///
-    /// # Panics
-    /// If the threshold is not above 0.
-    pub fn behind_guess(
-        model: &'a Llama,
-        lora: Option<&'a Lora>,
-        prompt: &[u32],
-        guess: &[u32],
-        ends: &'a [u32],
-        threshold: f64,
-        filter: &'a dyn TokenFilter,
-    ) -> Result<Self, InputError> {
-        let least = least(threshold);
-        if prompt.is_empty() {
-            return Err(InputError::Empty { sequence: 0 });
-        }
-        // Neither the token that ends a guess nor one at the longest length leads to anything that has to be read.
-        let ended = guess.iter().position(|token| ends.contains(token)).unwrap_or(guess.len());
-        let room = model.config.max_length.saturating_sub(prompt.len());
-        let guess = guess[..ended.min(room)].to_vec();
-        let mut cache = KvCache::default();
-        let rest = read_beginnings(model, lora, &[prompt], &mut cache)?.shape()[1];
-        let both = [&prompt[prompt.len() - rest..], &guess].concat();
-        let batch = Batch::padded(&[Sequence::prompt(&both)])?;
-        let hidden = model.hidden_states(&batch, lora, Some(&mut cache))?;
-        let read: Vec<usize> = (rest - 1..rest + guess.len()).collect();
-        let log_probs = log_probs(model.project_at(hidden, &read, lora));
-        let known = log_probs.iter().enumerate();
-        let known = known.map(|(n, l)| probable(&choices(l, &guess[..n], filter), least));
-        let begun = vec![Begun { n_prompt: prompt.len(), known: known.collect(), guess }];
-        Ok(Self { model, lora, ends, filter, least, cache, begun })
     }
 
     /// Runs the searches, each within its limits; time counts from here.
@@ -190,12 +157,6 @@ impl<'a> Searches<'a> {
         }
         Ok(searches.into_iter().map(DepthFirst::finish).collect())
     }
-}
-
-/// The log-probability of a threshold.
-fn least(threshold: f64) -> f64 {
-    assert!(threshold > 0.0, "with no threshold the search would not end");
-    threshold.ln()
 }
 
 fn probable(choices: &[(u32, f32)], least: f64) -> Choices {
@@ -270,9 +231,9 @@ impl DepthFirst {
         false
     }
 
-    /// Whether the guess, which is tried first at each step, so that the cache still holds it, tells what follows.
+    /// Whether the path, which is tried first at each step, so that the cache still holds it, tells what follows.
     fn is_known(&self) -> bool {
-        self.begun.guess.starts_with(&self.prefix)
+        self.begun.path.starts_with(&self.prefix)
     }
 
     fn open_known(&mut self, least: f64) {
@@ -280,14 +241,14 @@ impl DepthFirst {
         self.open(&choices, least);
     }
 
-    /// Opens what may follow the prefix and stays above the threshold: the guess is tried first, then the most
+    /// Opens what may follow the prefix and stays above the threshold: the path is tried first, then the most
     /// probable.
     fn open(&mut self, choices: &[(u32, f32)], least: f64) {
         let children = choices.iter().map(|&(token, own)| (token, self.log_prob + f64::from(own)));
         let mut children: Vec<Child> = children.filter(|&(_, total)| total > least).collect();
-        let guessed = if self.is_known() { self.begun.guess.get(self.prefix.len()) } else { None };
+        let on_path = if self.is_known() { self.begun.path.get(self.prefix.len()) } else { None };
         children.sort_by(|a, b| {
-            let first = |child: &Child| Some(&child.0) == guessed;
+            let first = |child: &Child| Some(&child.0) == on_path;
             first(a).cmp(&first(b)).then(a.1.total_cmp(&b.1)).then(b.0.cmp(&a.0))
         });
         self.open.push(children);

@@ -156,7 +156,9 @@ impl Tokenizer {
         let known: Vec<u32> =
             ids.iter().copied().filter(|&id| (id as usize) < self.vocab_size).collect();
         let found = self.decode(&known);
-        if found != text {
+        // Tokenizers in the manner of sentencepiece may put a space before each run of text between special tokens; their
+        // decoders take it away where a text begins, and nowhere else.
+        if found != text && self.decode_runs(&known) != text {
             let (path, text) = (self.path.clone(), text.to_owned());
             return Err(TokenizerError::Lost { path, text, found });
         }
@@ -170,6 +172,13 @@ impl Tokenizer {
             // Without a decoder the library would put spaces between the tokens.
             None => tokens.iter().filter_map(|&token| self.inner.id_to_token(token)).collect(),
         }
+    }
+
+    /// What tokens spell if each run between special ones is a text of its own.
+    fn decode_runs(&self, tokens: &[u32]) -> String {
+        let added = self.inner.get_added_tokens_decoder();
+        let is_one_run = |a: &u32, b: &u32| !added.contains_key(a) && !added.contains_key(b);
+        tokens.chunk_by(is_one_run).map(|run| self.decode(run)).collect()
     }
 
     /// The token that is spelt like this, if the model has it.

@@ -140,13 +140,9 @@ impl Engine for Mock {
     ) -> Result<Predictions, EngineError> {
         assert!(!task.id.contains("panic-predict"), "told to panic");
         assert!(adapter.is_none() || !task.id.contains("panic-adapted"), "told to panic");
-        let number = adapter.map_or(0, |a| a.tensors["number"].values[0] as u8);
         let maps = views.iter().enumerate().map(|(i, view)| {
             sleep(self.view);
-            // A view in four says something else, so that there is something to vote on.
-            let odd = u8::from(view.dihedral.index() % 4 == 3);
-            let number = number.wrapping_add(odd);
-            let number = if self.scattered { 1 + i as u8 % 9 } else { number };
+            let number = if self.scattered { 1 + i as u8 % 9 } else { number(adapter, view) };
             map(&task.tests[test].input, view, number)
         });
         Ok(Predictions::Cells(maps.collect()))
@@ -154,15 +150,24 @@ impl Engine for Mock {
 
     fn score(
         &self,
-        _: &Task,
-        _: usize,
-        _: Option<&Adapter>,
-        _: &MapMeta,
-        _: &[&Grid],
+        task: &Task,
+        test: usize,
+        adapter: Option<&Adapter>,
+        under: &MapMeta,
+        grids: &[&Grid],
         _: u64,
     ) -> Result<Vec<f32>, EngineError> {
-        unreachable!("maps of cells score every grid")
+        sleep(self.view);
+        let map = map(&task.tests[test].input, &under.view, number(adapter, &under.view));
+        Ok(grids.iter().map(|grid| map.log_prob(grid)).collect())
     }
+}
+
+/// What an adapter turns the colors on by under a view. A view in four says something else, so that there is something to
+/// vote on.
+fn number(adapter: Option<&Adapter>, view: &View) -> u8 {
+    let number = adapter.map_or(0, |a| a.tensors["number"].values[0] as u8);
+    number.wrapping_add(u8::from(view.dihedral.index() % 4 == 3))
 }
 
 /// A map that is sure of the input with its colors turned on by `number`.

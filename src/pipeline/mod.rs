@@ -314,6 +314,59 @@ mod tests {
     }
 
     #[test]
+    fn fresh_views_score_what_the_others_propose() {
+        let mut recipe = recipe();
+        recipe.views.count = 4;
+        let solve = |recipe: &Recipe, engine: &Mock, seconds: Option<f64>| {
+            let limits = TaskLimits { seconds, ..limits(&IDLE) };
+            solve_task(engine, &task("a"), recipe, limits, &mut |_| {}).unwrap().record
+        };
+        let plain = solve(&recipe, &Mock::default(), None);
+        recipe.candidates.fresh_views = 7;
+        let fresh = solve(&recipe, &Mock::default(), None);
+        assert_eq!((fresh.maps.len(), fresh.experts.len(), fresh.scored), (4, 7, None));
+        assert_eq!(fresh.maps, plain.maps);
+        assert!(fresh.experts.iter().all(|expert| !fresh.maps.contains(expert)));
+        for (fresh, plain) in fresh.tests.iter().zip(&plain.tests) {
+            assert_eq!(fresh.candidates.len(), plain.candidates.len());
+            for (a, b) in fresh.candidates.iter().zip(&plain.candidates) {
+                assert_eq!((&a.grid, &a.proposed_by), (&b.grid, &b.proposed_by));
+                assert_eq!((a.log_probs.len(), b.log_probs.len()), (7, 4));
+            }
+        }
+        // What the views propose is judged by what the others say: as many of them as there are.
+        let best = &fresh.tests[0].candidates[0];
+        let product = fresh.tests[0].tally.ranks[&crate::vote::Selector::Product][0];
+        assert_eq!(product.candidate, 0);
+        assert!((product.score - best.log_probs.iter().sum::<f32>()).abs() < 1e-3);
+        assert_eq!(fresh.revote(&recipe.vote), fresh.attempts);
+        let (seen, panel) = fresh.seen_by_first(1, &fresh.tests[0]);
+        assert_eq!((panel.maps.len(), panel.experts.len()), (1, 7));
+        assert!(seen.iter().all(|candidate| candidate.log_probs.len() == 7));
+        // Where time is over before all have scored, those that have do, and that is repeated.
+        let view = Duration::from_millis(15);
+        let engine = Mock { view, ..Mock::default() };
+        recipe.fit.format = FitFormat::None;
+        recipe.candidates.fresh_views = 60;
+        let cut = solve(&recipe, &engine, Some(0.6));
+        let n = cut.scored.unwrap();
+        assert!((1..60).contains(&n) && cut.experts.len() == n, "{:?}", cut.notes);
+        assert_eq!(cut.tests[0].candidates[0].log_probs.len(), n);
+        let text = serde_json::to_string(&cut).unwrap();
+        let replay = serde_json::from_str::<TaskRecord>(&text).unwrap().replay();
+        let repeated = TaskLimits { replay: Some(&replay), ..limits(&IDLE) };
+        let again = solve_task(&Mock::default(), &task("a"), &recipe, repeated, &mut |_| {});
+        let again = again.unwrap().record;
+        assert_eq!((&again.tests, &again.experts), (&cut.tests, &cut.experts));
+        // Where the settings allow no further views, those that there are score.
+        recipe.views.colors = crate::candidate::ViewColors::None;
+        recipe.views.orders = false;
+        recipe.views.count = 8;
+        let none = solve(&recipe, &Mock::default(), None);
+        assert_eq!((none.experts.len(), none.tests[0].candidates[0].log_probs.len()), (0, 8));
+    }
+
+    #[test]
     fn a_record_is_repeated_exactly_without_its_clock() {
         let (step, view) = (Duration::from_millis(3), Duration::from_millis(4));
         let engine = Mock { step, view, ..Mock::default() };

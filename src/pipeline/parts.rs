@@ -241,8 +241,8 @@ impl Fitting<'_> {
         // The likeliest answer will do: what a search finds besides says nothing of a rate.
         let decode = &DecodeConfig { method: DecodeMethod::Greedy, ..decode.clone() };
         let memory_bytes = self.limits.memory_bytes;
-        let plan =
-            PredictPlan { decode, seed: *seed, seconds: None, cut_after: None, memory_bytes };
+        let (seconds, cut_after, earlier) = (None, None, &[][..]);
+        let plan = PredictPlan { decode, seed: *seed, seconds, cut_after, earlier, memory_bytes };
         let views = ViewsConfig { count: views.count.min(HELD_OUT_VIEWS), ..views.clone() };
         let views = sample_views(&views, task.examples.len(), *seed, &task.id);
         let rounds = &self.recipe.views;

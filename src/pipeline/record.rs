@@ -7,7 +7,7 @@ use crate::arc::{Grid, Task};
 use crate::candidate::{Candidate, CutReason, MapMeta, Uncertainty};
 use crate::effort::{Difficulty, Standing};
 use crate::engine::{Adapter, Check, FitStep, StopReason};
-use crate::vote::{Tally, VoteConfig, tally_votes};
+use crate::vote::{Panel, Tally, VoteConfig, tally_votes};
 
 /// What became of a task. One line of a run's `records.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -55,11 +55,15 @@ pub struct TaskRecord {
     pub seconds: Seconds,
     /// Every gradient step.
     pub curve: Curve,
-    /// How many of the maps have scored the candidates, if time was over before all had.
+    /// How many maps or fresh views have scored the candidates, if time was over before all had.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub scored: Option<usize>,
-    /// The view and the format of each map that has scored the candidates, the same for every test.
+    /// The view and the format of each map, the same for every test; where they score the candidates, of those that had
+    /// the time to.
     pub maps: Vec<MapMeta>,
+    /// The fresh views and formats that have scored the candidates, where the maps do not.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub experts: Vec<MapMeta>,
     /// The candidates and the tally of each test; empty if the prediction failed.
     pub tests: Vec<TestRecord>,
 }
@@ -67,7 +71,7 @@ pub struct TaskRecord {
 /// The candidates for one test, and how they were chosen from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TestRecord {
-    /// Every distinct grid that was proposed, with its log-probability under each map.
+    /// Every distinct grid that was proposed, with its log-probability under each map or fresh view.
     pub candidates: Vec<Candidate>,
     /// What every rule of the vote makes of them.
     pub tally: Tally,
@@ -131,7 +135,7 @@ pub struct Replay {
     pub parts: Vec<PartReplay>,
     /// How many views are predicted together, call by call.
     pub chunks: Vec<usize>,
-    /// How many maps score the candidates, if not all.
+    /// How many maps or fresh views score the candidates, if not all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scored: Option<usize>,
     /// The searches that time ended, for each test: the map, and the steps that were taken.
@@ -221,11 +225,25 @@ impl TaskRecord {
         }
     }
 
+    /// The maps that the vote hears.
+    pub fn panel(&self) -> Panel<'_> {
+        Panel::new(&self.maps, &self.experts)
+    }
+
+    /// What the first `n_maps` maps alone have found for a test, and the maps that a vote on it hears. Fresh views score
+    /// it as they score everything.
+    pub fn seen_by_first(&self, n_maps: usize, test: &TestRecord) -> (Vec<Candidate>, Panel<'_>) {
+        let panel = Panel::new(&self.maps[..n_maps], &self.experts);
+        let n_scores = panel.experts.len();
+        let seen = test.candidates.iter().filter_map(|c| c.as_seen_by_first(n_maps, n_scores));
+        (seen.collect(), panel)
+    }
+
     /// The attempts that another vote makes of the same candidates.
     pub fn revote(&self, config: &VoteConfig) -> Vec<[Grid; 2]> {
         let mut attempts = self.attempts.clone();
         for (attempts, test) in attempts.iter_mut().zip(&self.tests) {
-            let tally = tally_votes(&test.candidates, &self.maps, config);
+            let tally = tally_votes(&test.candidates, self.panel(), config);
             *attempts = tally.attempts(&test.candidates, &attempts[0]);
         }
         attempts

@@ -17,13 +17,14 @@ use crate::candidate::{
     add_scores, collect_candidates, forget_maps, merge_proposals, sample_views, sure_cells,
     uncertainty,
 };
+use crate::dataset::Format;
 use crate::effort::Difficulty;
 use crate::engine::{
     Adapter, DecodeConfig, DecodeMethod, Engine, EngineError, Family, FitLimits, FitStep,
     PredictPlan, StopReason,
 };
 use crate::recipe::Recipe;
-use crate::vote::tally_votes;
+use crate::vote::{Panel, tally_votes};
 
 /// How many predictions of a test under one view take as long as a gradient step, about. A fit without the
 /// time for one step would only overrun the budget.
@@ -43,10 +44,12 @@ pub(super) struct Solving<'a> {
     limits: TaskLimits<'a>,
     clock: Clock,
     views: Vec<View>,
+    /// Views that score candidates and propose none.
+    fresh: Vec<View>,
     /// Seconds that one view of every test takes, as far as is known.
     seconds_per_view: f64,
-    /// Share of the time after the fit that goes to scores: a family that predicts cells needs none.
-    scoring: f64,
+    /// Whether the family writes grids and does not predict cells, as far as is known.
+    writes: bool,
     failed: Option<String>,
     seconds: Seconds,
 }
@@ -73,15 +76,20 @@ impl<'a> Solving<'a> {
         recipe: &'a Recipe,
         limits: TaskLimits<'a>,
     ) -> Self {
+        let count = recipe.views.count + recipe.candidates.fresh_views;
+        let all = ViewsConfig { count, ..recipe.views.clone() };
+        let mut views = sample_views(&all, task.examples.len(), recipe.seed, &task.id);
+        let fresh = views.split_off(recipe.views.count.min(views.len()));
         Self {
             engine,
             task,
             recipe,
             limits,
             clock: Clock::start(limits.seconds.filter(|_| limits.replay.is_none())),
-            views: sample_views(&recipe.views, task.examples.len(), recipe.seed, &task.id),
+            views,
+            fresh,
             seconds_per_view: 0.0,
-            scoring: 0.0,
+            writes: false,
             failed: None,
             seconds: Seconds::default(),
         }
@@ -120,8 +128,7 @@ impl<'a> Solving<'a> {
         let maps = self.keep(maps).unwrap_or_default();
         self.seconds.baseline = began.elapsed().as_secs_f64();
         self.seconds_per_view = self.seconds.baseline;
-        self.scoring =
-            if matches!(maps.first(), Some(Predictions::Grids(_))) { SCORING } else { 0.0 };
+        self.writes = matches!(maps.first(), Some(Predictions::Grids(_)));
         if !maps.is_empty() {
             on_event(Event::Baseline { grids: self.answers(&maps) });
         }
@@ -135,7 +142,7 @@ impl<'a> Solving<'a> {
         let views = (record.views * visits).max(1) as f64;
         let formats = if self.recipe.fit.format == FitFormat::Both { 2.0 } else { 1.0 };
         self.seconds_per_view = record.seconds.predict / views / formats;
-        self.scoring = if self.recipe.family == Family::Grid { 0.0 } else { SCORING };
+        self.writes = self.recipe.family != Family::Grid;
     }
 
     /// The first proposal for each test; its input where nothing was found.
@@ -147,16 +154,26 @@ impl<'a> Solving<'a> {
         maps.iter().zip(inputs).map(first).collect()
     }
 
+    /// Share of the time after the fit that goes to scores. Maps of cells say by themselves what they think of a grid.
+    fn scoring(&self) -> f64 {
+        match (self.writes, self.fresh.len()) {
+            (true, _) => SCORING,
+            (false, fresh) => fresh as f64 / (self.views.len() + fresh) as f64,
+        }
+    }
+
     fn plan(&self, seconds: Option<f64>) -> PredictPlan<'a> {
         let Recipe { decode, seed, .. } = self.recipe;
         let memory_bytes = self.limits.memory_bytes;
-        PredictPlan { decode, seed: *seed, seconds, cut_after: None, memory_bytes }
+        let earlier = &[];
+        PredictPlan { decode, seed: *seed, seconds, cut_after: None, earlier, memory_bytes }
     }
 
     /// Maps under some of the views, for each test, behind those that there are.
     fn predict_chunk(
         &self,
         adapter: Option<&Adapter>,
+        earlier: &[Predictions],
         views: Range<usize>,
         seconds: Option<f64>,
     ) -> Result<Vec<Predictions>, EngineError> {
@@ -170,7 +187,12 @@ impl<'a> Solving<'a> {
                 .replay
                 .map(|replay| maps.clone().map(|map| replay.cut_after(test, map)).collect());
             let seconds = seconds.map(|s| s / n_tests as f64);
-            let plan = PredictPlan { cut_after: cut_after.as_deref(), ..self.plan(seconds) };
+            let earlier = match &earlier[test] {
+                Predictions::Grids(proposals) => proposals.as_slice(),
+                Predictions::Cells(_) => &[],
+            };
+            let cut_after = cut_after.as_deref();
+            let plan = PredictPlan { cut_after, earlier, ..self.plan(seconds) };
             predict_views(self.engine, self.task, test, adapter, views, config, plan)
         });
         tests.collect()
@@ -198,10 +220,10 @@ impl<'a> Solving<'a> {
             note = Some("one demonstration: leave-one-out is impossible, fitted end-to-end");
         }
         let formats = if config.format == FitFormat::Both { 2.0 } else { 1.0 };
-        let per_view = formats * self.seconds_per_view / (1.0 - self.scoring);
+        let per_view = formats * self.seconds_per_view / (1.0 - self.scoring());
         let left = self.clock.left();
         let seconds = left.map(|s| fit_seconds(s, self.views.len(), per_view));
-        let cost = if self.scoring == 0.0 { STEP_COST } else { WRITER_STEP_COST };
+        let cost = if self.writes { WRITER_STEP_COST } else { STEP_COST };
         let least = cost * self.seconds_per_view / self.task.tests.len() as f64;
         if seconds.is_some_and(|s| s <= least) {
             return Ok(Fitted::none(StopReason::Budget, Some("no time for a fit")));
@@ -248,11 +270,11 @@ impl<'a> Solving<'a> {
             chunks: vec![],
             settled: false,
         };
-        let is_all = self.scoring == 0.0 || self.recipe.decode.method == DecodeMethod::Greedy;
+        let is_all = !self.writes || self.recipe.decode.method == DecodeMethod::Greedy;
         if adapter.is_none() && !baseline.is_empty() && is_all {
             predicted.add(1, baseline.to_vec());
         }
-        let reserved = self.clock.left().map_or(0.0, |left| left * self.scoring);
+        let reserved = self.clock.left().map_or(0.0, |left| left * self.scoring());
         while predicted.done < of {
             self.check_interrupt()?;
             let (done, calls) = (predicted.done, predicted.chunks.len());
@@ -269,7 +291,9 @@ impl<'a> Solving<'a> {
             }
             let chunk_began = Instant::now();
             let left = self.clock.left().map(|left| (left - reserved).max(0.0));
-            let chunk = guard("prediction", || self.predict_chunk(adapter, done..done + n, left));
+            let earlier = &predicted.maps;
+            let chunk =
+                guard("prediction", || self.predict_chunk(adapter, earlier, done..done + n, left));
             let Some(chunk) = self.keep(chunk) else { break };
             self.seconds_per_view = chunk_began.elapsed().as_secs_f64() / n as f64;
             predicted.add(n, chunk);
@@ -300,15 +324,19 @@ impl<'a> Solving<'a> {
         adapter: Option<&Adapter>,
     ) -> Result<Chosen, Interrupted> {
         let began = Instant::now();
-        let mut chosen = Chosen { metas: predicted.metas(), ..Chosen::default() };
+        let experts = self.experts(adapter);
+        let mut chosen = Chosen { metas: predicted.metas(), experts, ..Chosen::default() };
         if predicted.done > 0 {
-            let candidates = guard("candidates", || self.candidates(predicted, adapter));
+            let candidates =
+                guard("candidates", || self.candidates(predicted, adapter, &chosen.experts));
             self.check_interrupt()?;
-            if let Some((candidates, n_maps)) = self.keep(candidates) {
-                chosen.unscored = chosen.metas.len() - n_maps;
-                chosen.metas.truncate(n_maps);
+            if let Some((candidates, n_scores)) = self.keep(candidates) {
+                chosen.unscored = chosen.panel().experts.len() - n_scores;
+                let fresh = !chosen.experts.is_empty();
+                let scoring = if fresh { &mut chosen.experts } else { &mut chosen.metas };
+                scoring.truncate(n_scores);
                 let vote = |(candidates, maps): (Vec<Candidate>, &Predictions)| {
-                    let tally = tally_votes(&candidates, &chosen.metas, &self.recipe.vote);
+                    let tally = tally_votes(&candidates, chosen.panel(), &self.recipe.vote);
                     let (uncertainty, cut) = match maps {
                         Predictions::Cells(maps) => (uncertainty(maps), Vec::new()),
                         Predictions::Grids(proposals) => (None, cuts(proposals)),
@@ -324,11 +352,23 @@ impl<'a> Solving<'a> {
         Ok(chosen)
     }
 
-    /// The candidates of each test with their scores, and the number of maps that have scored them.
+    /// What the fresh views score under: each in the formats that are predicted in.
+    fn experts(&self, adapter: Option<&Adapter>) -> Vec<MapMeta> {
+        let formats = adapter.map_or(vec![Format::Icl], |a| a.formats.clone());
+        let metas = self
+            .fresh
+            .iter()
+            .flat_map(|view| formats.iter().map(|&format| MapMeta { view: view.clone(), format }));
+        metas.collect()
+    }
+
+    /// The candidates of each test with their scores, and the number of maps, or of `experts` if there are any, that have
+    /// scored them.
     fn candidates(
         &self,
         predicted: &Predicted,
         adapter: Option<&Adapter>,
+        experts: &[MapMeta],
     ) -> Result<(Vec<Vec<Candidate>>, usize), EngineError> {
         let config = &self.recipe.candidates;
         let mut candidates: Vec<Vec<Candidate>> = Vec::with_capacity(predicted.maps.len());
@@ -339,11 +379,15 @@ impl<'a> Solving<'a> {
             });
         }
         let n_maps = predicted.metas().len();
-        if !predicted.maps.iter().any(|maps| matches!(maps, Predictions::Grids(_))) {
+        let mut n_scores = n_maps;
+        if !experts.is_empty() {
+            n_scores = experts.len();
+            candidates.iter_mut().flatten().for_each(|candidate| candidate.log_probs.clear());
+        } else if !predicted.maps.iter().any(|maps| matches!(maps, Predictions::Grids(_))) {
             return Ok((candidates, n_maps));
         }
         let began = Instant::now();
-        for map in 0..n_maps {
+        for map in 0..n_scores {
             // The first map is scored in any case, or there would be nothing to vote with.
             let each = began.elapsed().as_secs_f64() / map.max(1) as f64;
             let over = match self.limits.replay {
@@ -351,18 +395,24 @@ impl<'a> Solving<'a> {
                 None => self.clock.left().is_some_and(|left| left < each),
             };
             if map > 0 && (over || self.check_interrupt().is_err()) {
-                candidates.iter_mut().for_each(|candidates| forget_maps(candidates, map));
+                if experts.is_empty() {
+                    candidates.iter_mut().for_each(|candidates| forget_maps(candidates, map));
+                }
                 return Ok((candidates, map));
             }
             for (test, maps) in predicted.maps.iter().enumerate() {
-                let Predictions::Grids(proposals) = maps else { continue };
-                let found = &candidates[test];
-                let (under, memory) = (&proposals[map], self.limits.memory_bytes);
-                let scores = scores(self.engine, self.task, test, adapter, under, found, memory)?;
+                let (under, said) = match (experts, maps) {
+                    ([], Predictions::Cells(_)) => continue,
+                    ([], Predictions::Grids(maps)) => (&maps[map].meta, maps[map].grids.as_slice()),
+                    (experts, _) => (&experts[map], &[][..]),
+                };
+                let (found, memory) = (&candidates[test], self.limits.memory_bytes);
+                let scores =
+                    scores(self.engine, self.task, test, adapter, under, said, found, memory)?;
                 add_scores(&mut candidates[test], scores);
             }
         }
-        Ok((candidates, n_maps))
+        Ok((candidates, n_scores))
     }
 
     /// The record, and the adapter.
@@ -389,8 +439,9 @@ impl<'a> Solving<'a> {
             notes.push(format!("{done} of {of} views"));
         }
         notes.extend(predicted.notes());
+        let n_scores = chosen.panel().experts.len();
         if chosen.unscored > 0 {
-            let n = chosen.metas.len();
+            let n = n_scores;
             notes.push(format!("time for scores under {n} of {} predictions", n + chosen.unscored));
         }
         self.seconds.total = self.clock.elapsed();
@@ -414,8 +465,9 @@ impl<'a> Solving<'a> {
             chunks: chunks.clone(),
             seconds: self.seconds,
             curve: Curve(fit.curve),
-            scored: (chosen.unscored > 0).then_some(chosen.metas.len()),
+            scored: (chosen.unscored > 0).then_some(n_scores),
             maps: chosen.metas,
+            experts: chosen.experts,
             tests: chosen.tests,
         };
         let telling = held_out.filter(|check| check.steps >= HeldOut::LEAST_STEPS);
@@ -464,43 +516,52 @@ pub(super) fn scored_candidates(
         Predictions::Grids(proposals) => proposals,
     };
     let mut candidates = merge_proposals(proposals, config);
-    for proposals in proposals {
-        let scores = scores(engine, task, test, adapter, proposals, &candidates, memory_bytes)?;
+    for Proposals { meta, grids, .. } in proposals {
+        let scores = scores(engine, task, test, adapter, meta, grids, &candidates, memory_bytes)?;
         add_scores(&mut candidates, scores);
     }
     Ok(candidates)
 }
 
-/// What one map says of each candidate; only what it did not say by itself is asked for.
+/// What one map says of each candidate; only what it has not `said` by itself is asked for.
 fn scores(
     engine: &dyn Engine,
     task: &Task,
     test: usize,
     adapter: Option<&Adapter>,
-    proposals: &Proposals,
+    under: &MapMeta,
+    said: &[(Grid, f32)],
     candidates: &[Candidate],
     memory_bytes: u64,
 ) -> Result<Vec<f32>, EngineError> {
-    let said = |grid: &Grid| proposals.grids.iter().find(|(g, _)| g == grid).map(|(_, l)| *l);
-    let known: Vec<Option<f32>> = candidates.iter().map(|c| said(&c.grid)).collect();
+    let of = |grid: &Grid| said.iter().find(|(g, _)| g == grid).map(|(_, l)| *l);
+    let known: Vec<Option<f32>> = candidates.iter().map(|c| of(&c.grid)).collect();
     let unknown = candidates.iter().zip(&known).filter(|(_, known)| known.is_none());
     let asked: Vec<&Grid> = unknown.map(|(candidate, _)| &candidate.grid).collect();
     let mut scores = Vec::new();
     if !asked.is_empty() {
-        let under = &proposals.meta;
         scores = engine.score(task, test, adapter, under, &asked, memory_bytes)?;
     }
     let mut scores = scores.into_iter();
     Ok(known.into_iter().map(|k| k.or_else(|| scores.next()).unwrap_or(IMPOSSIBLE)).collect())
 }
 
-/// What was chosen from: the maps that scored the candidates, and the candidates and tally of each test.
+/// What was chosen from: the maps, and the candidates and tally of each test.
 #[derive(Default)]
 pub(super) struct Chosen {
+    /// Where they score the candidates, those that did.
     metas: Vec<MapMeta>,
+    /// Fresh views that have scored the candidates; empty where the maps do.
+    experts: Vec<MapMeta>,
     tests: Vec<TestRecord>,
-    /// Maps without scores, for want of time.
+    /// Maps or fresh views without scores, for want of time.
     unscored: usize,
+}
+
+impl Chosen {
+    fn panel(&self) -> Panel<'_> {
+        Panel::new(&self.metas, &self.experts)
+    }
 }
 
 /// The searches that were cut short.

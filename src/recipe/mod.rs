@@ -497,6 +497,10 @@ mod tests {
             "`views.dihedrals` is \"transpose\" twice; name each once",
         );
         check(
+            "candidates.fresh_views=100001",
+            "`candidates.fresh_views` is 100001; it must be from 0 to 100000",
+        );
+        check(
             "candidates.n_best.min_ratio=1.5",
             "`candidates.n_best.min_ratio` is 1.5; it must be from 0 to 1",
         );

@@ -199,6 +199,7 @@ fn decode(config: &DecodeConfig) -> Result<(), RecipeError> {
 
 fn candidates(config: &CandidateConfig) -> Result<(), RecipeError> {
     within("candidates.max_candidates", config.max_candidates, 1..=1_000_000)?;
+    within("candidates.fresh_views", config.fresh_views, 0..=100_000)?;
     within("candidates.n_best.limit", config.n_best.limit, 0..=100_000)?;
     within("candidates.n_best.min_ratio", config.n_best.min_ratio, 0.0..=1.0)?;
     within("candidates.n_best.shapes", config.n_best.shapes, 1..=900)

@@ -10,7 +10,7 @@ use crate::dataset::Format;
 use crate::engine::StopReason;
 use crate::pipeline::{TaskRecord, TestRecord};
 use crate::render::{LINES, PALETTE};
-use crate::vote::{FormatWeights, Selector, rank};
+use crate::vote::{FormatWeights, Panel, Selector, rank};
 
 /// Candidates of a test that the page lists, besides the truth.
 const LISTED: usize = 6;
@@ -161,7 +161,7 @@ impl<'a> RunData<'a> {
             steps: record.steps,
             best: record.best_step,
             stop: stop(record.stop),
-            maps: record.maps.iter().map(map_code).collect(),
+            maps: record.maps.iter().chain(&record.experts).map(map_code).collect(),
             curve: CurveData::of(record),
             tests: tests.collect(),
         }
@@ -190,7 +190,8 @@ impl TestData {
             attempts: [grid_text(&attempts[0]), grid_text(&attempts[1])],
             baseline: record.baseline.get(t).map(grid_text),
             heat: test.and_then(|test| heat(test, &attempts[0])),
-            candidates: test.map_or(Vec::new(), |test| listed(test, &record.maps, truth, weights)),
+            candidates: test
+                .map_or(Vec::new(), |test| listed(test, record.panel(), truth, weights)),
             found: test.map_or(0, |test| test.candidates.len()),
             rules: test.zip(truth).map_or(Vec::new(), |(test, truth)| rules(test, attempts, truth)),
         }
@@ -200,12 +201,12 @@ impl TestData {
 /// The best candidates under the rule that chose, and the truth if it is another one of them.
 fn listed(
     test: &TestRecord,
-    maps: &[MapMeta],
+    panel: Panel<'_>,
     truth: Option<&Grid>,
     weights: &FormatWeights,
 ) -> Vec<CandidateData> {
-    let ranked = rank(&test.candidates, maps, test.tally.selector, weights);
-    let shares = rank(&test.candidates, maps, Selector::MbrExact, weights);
+    let ranked = rank(&test.candidates, panel, test.tally.selector, weights);
+    let shares = rank(&test.candidates, panel, Selector::MbrExact, weights);
     let is_truth = |c: usize| Some(&test.candidates[c].grid) == truth;
     let wanted =
         ranked.iter().enumerate().filter(|(rank, r)| *rank < LISTED || is_truth(r.candidate));

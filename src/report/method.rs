@@ -205,7 +205,10 @@ fn candidates(recipe: &Recipe) -> String {
     if config.majorities {
         text += ", row and column majorities";
     }
-    text + ". Each is scored under every view."
+    text + &match config.fresh_views {
+        0 => ". Each is scored under every view.".to_owned(),
+        n => format!(". Each is scored under {} that proposed nothing.", count(n, "fresh view")),
+    }
 }
 
 /// How a language model writes its answers; nothing for a grid model.

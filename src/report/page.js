@@ -249,14 +249,18 @@
 
   function choice(run, answered, candidate, truth) {
     const strip = el("span");
+    // Where fresh views score, they come last.
+    const first = run.maps.length - candidate.log_probs.length;
     run.maps.forEach((code, map) => {
-      const best = Math.max(...answered.candidates.map((other) => other.log_probs[map] ?? -Infinity));
-      const mine = candidate.log_probs[map];
+      const scores = map >= first;
+      const best = Math.max(...answered.candidates.map((other) => other.log_probs[map - first] ?? -Infinity));
+      const mine = scores ? candidate.log_probs[map - first] : null;
       const square = el("i");
       if (candidate.by.includes(map)) square.className = "by";
       else if (candidate.also.includes(map)) square.className = "also";
       square.style.setProperty("--p", mine === null ? 0 : Math.exp(mine - best).toFixed(3));
-      square.title = `${describe(code)}: ${mine === null ? "impossible" : `ln P = ${mine}`}` +
+      const says = !scores ? "does not score" : mine === null ? "impossible" : `ln P = ${mine}`;
+      square.title = `${describe(code)}: ${says}` +
         (candidate.by.includes(map) ? ", proposed" : candidate.also.includes(map) ? ", found" : "");
       strip.append(square);
     });

@@ -130,7 +130,9 @@ fn moments(facts: &TaskFacts<'_>, vote: &VoteConfig) -> Vec<Moment> {
 /// Candidates that only later views found take no part, nor do blends of all views.
 fn after(views: usize, record: &TaskRecord, task: &Task, vote: &VoteConfig) -> Option<Moment> {
     let n_maps = record.maps.len() * views / record.views.max(1);
-    let maps = record.maps.get(..n_maps).filter(|maps| !maps.is_empty())?;
+    if n_maps == 0 {
+        return None;
+    }
     let mut moment = Moment {
         seconds: record.seconds.baseline
             + record.seconds.fit
@@ -142,9 +144,8 @@ fn after(views: usize, record: &TaskRecord, task: &Task, vote: &VoteConfig) -> O
     };
     for (t, test) in record.tests.iter().enumerate() {
         let truth = task.tests[t].output.as_ref()?;
-        let candidates: Vec<_> =
-            test.candidates.iter().filter_map(|c| c.as_seen_by_first(n_maps)).collect();
-        let ranked = rank(&candidates, maps, test.tally.selector, &vote.weights);
+        let (candidates, panel) = record.seen_by_first(n_maps, test);
+        let ranked = rank(&candidates, panel, test.tally.selector, &vote.weights);
         let [first, second] = two_attempts(&ranked, &candidates, &record.attempts[t][0]);
         moment.pass_at_1 &= first == *truth;
         moment.pass_at_2 &= first == *truth || second == *truth;

@@ -6,13 +6,44 @@ use super::FormatWeights;
 use crate::candidate::{Candidate, MapMeta};
 use crate::dataset::Format;
 
+/// The maps that a vote hears.
+#[derive(Debug, Clone, Copy)]
+pub struct Panel<'a> {
+    /// Those that propose candidates.
+    pub maps: &'a [MapMeta],
+    /// Those that score them: the same, or fresh ones.
+    pub experts: &'a [MapMeta],
+}
+
+impl<'a> Panel<'a> {
+    /// Of maps that propose, and of fresh ones that score; without these the others score.
+    pub fn new(maps: &'a [MapMeta], fresh: &'a [MapMeta]) -> Self {
+        Self { maps, experts: if fresh.is_empty() { maps } else { fresh } }
+    }
+}
+
+/// Maps that score what they propose.
+impl<'a> From<&'a [MapMeta]> for Panel<'a> {
+    fn from(maps: &'a [MapMeta]) -> Self {
+        Self::new(maps, &[])
+    }
+}
+
+impl<'a> From<&'a Vec<MapMeta>> for Panel<'a> {
+    fn from(maps: &'a Vec<MapMeta>) -> Self {
+        maps.as_slice().into()
+    }
+}
+
 /// What every rule reads.
 pub(super) struct Ballot<'a> {
     pub(super) candidates: &'a [Candidate],
+    /// The maps that propose.
     pub(super) maps: &'a [MapMeta],
     weights: FormatWeights,
-    /// The maps that count, with their weights. They are sorted by what they are, so that sums come out the
-    /// same to the last bit in whatever order the maps were made.
+    /// Those of them that count, with their weights.
+    pub(super) proposing: Vec<(usize, f64)>,
+    /// The maps that score and count, with their weights.
     pub(super) experts: Vec<(usize, f64)>,
     /// Weighted sum of each candidate's log-probabilities.
     pub(super) product: Vec<f64>,
@@ -28,31 +59,38 @@ fn weight(weights: &FormatWeights, format: Format) -> f64 {
     })
 }
 
+/// The maps that count, with their weights. They are sorted by what they are, so that sums come out the same to the
+/// last bit in whatever order the maps were made.
+fn counting(maps: &[MapMeta], weights: &FormatWeights) -> Vec<(usize, f64)> {
+    let with_weight = |(index, map): (usize, &MapMeta)| (index, weight(weights, map.format));
+    let counting = maps.iter().enumerate().map(with_weight);
+    let mut counting: Vec<(usize, f64)> = counting.filter(|&(_, w)| w > 0.0).collect();
+    let name = |&(map, _): &(usize, f64)| (&maps[map].view, maps[map].format as usize);
+    counting.sort_by(|a, b| name(a).cmp(&name(b)));
+    counting
+}
+
 impl<'a> Ballot<'a> {
     pub(super) fn new(
         candidates: &'a [Candidate],
-        maps: &'a [MapMeta],
+        Panel { maps, experts }: Panel<'a>,
         weights: &FormatWeights,
     ) -> Self {
         for candidate in candidates {
-            assert_eq!(candidate.log_probs.len(), maps.len(), "a score for every map");
+            assert_eq!(candidate.log_probs.len(), experts.len(), "a score for every map");
         }
         // If only formats without weight were predicted, they are all there is.
-        let weights = if maps.iter().any(|map| weight(weights, map.format) > 0.0) {
+        let weights = if experts.iter().any(|map| weight(weights, map.format) > 0.0) {
             *weights
         } else {
             FormatWeights::default()
         };
-        let with_weight = |(index, map): (usize, &MapMeta)| (index, weight(&weights, map.format));
-        let experts = maps.iter().enumerate().map(with_weight);
-        let mut experts: Vec<(usize, f64)> = experts.filter(|&(_, w)| w > 0.0).collect();
-        let name = |&(map, _): &(usize, f64)| (&maps[map].view, maps[map].format as usize);
-        experts.sort_by(|a, b| name(a).cmp(&name(b)));
         let mut ballot = Self {
             candidates,
             maps,
             weights,
-            experts,
+            proposing: counting(maps, &weights),
+            experts: counting(experts, &weights),
             product: Vec::new(),
             shares: vec![0.0; candidates.len()],
         };
@@ -77,13 +115,13 @@ impl<'a> Ballot<'a> {
         }
     }
 
-    /// The log-probabilities of a candidate under the maps that count, with their weights.
+    /// The log-probabilities of a candidate under the maps that score and count, with their weights.
     pub(super) fn log_probs(&self, candidate: usize) -> impl Iterator<Item = (f64, f64)> {
         let log_probs = &self.candidates[candidate].log_probs;
         self.experts.iter().map(|&(map, weight)| (f64::from(log_probs[map]), weight))
     }
 
-    /// Sum of the weights of some maps.
+    /// Sum of the weights of some maps that propose.
     pub(super) fn weight(&self, maps: &[usize]) -> f64 {
         // Counted by format: a sum of weights would depend on their order in its last bits.
         let e2e = maps.iter().filter(|&&map| self.maps[map].format == Format::E2e).count();
@@ -91,7 +129,7 @@ impl<'a> Ballot<'a> {
         icl as f64 * f64::from(self.weights.icl) + e2e as f64 * f64::from(self.weights.e2e)
     }
 
-    /// Sum of all weights.
+    /// Sum of the weights of all maps that score.
     pub(super) fn total_weight(&self) -> f64 {
         self.experts.iter().map(|(_, weight)| weight).sum()
     }
@@ -119,7 +157,7 @@ mod tests {
             let dihedrals: Vec<Dihedral> = order.iter().map(|&i| Dihedral::ALL[i]).collect();
             let mut candidates = store(&[("1", &[50.0; 8])]);
             candidates[0].log_probs = order.iter().map(|&i| log_probs[i]).collect();
-            Ballot::new(&candidates, &maps(&dihedrals), &weights).product[0].to_bits()
+            Ballot::new(&candidates, (&maps(&dihedrals)).into(), &weights).product[0].to_bits()
         });
         assert_eq!(a, b);
         let term = |&l: &f32| f64::from(l) * f64::from(weights.icl);

@@ -28,7 +28,7 @@ pub(super) fn hierarchical(ballot: &Ballot<'_>) -> Vec<Ranked> {
     let mut votes = vec![0_u32; candidates.len()];
     let mut untransformed = vec![0.0; candidates.len()];
     for group in vote_groups(ballot.maps.iter().map(|m| m.view.dihedral)) {
-        let members = ballot.experts.iter().filter(|(map, _)| group.members.contains(map));
+        let members = ballot.proposing.iter().filter(|(map, _)| group.members.contains(map));
         let proposals: Vec<(usize, f64)> =
             members.filter_map(|&(map, weight)| Some((proposal[map]?, weight))).collect();
         for winner in three_votes(ballot, &proposals, &by_grid) {

@@ -10,5 +10,6 @@ mod tally;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use ballot::Panel;
 pub use selector::{FormatWeights, Ranked, Selector, rank};
 pub use tally::{Tally, VoteConfig, fallback_grid, tally_votes, two_attempts};

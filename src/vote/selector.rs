@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::ballot::Ballot;
+use super::ballot::{Ballot, Panel};
 use super::hierarchical::hierarchical;
 use crate::arc::N_COLORS;
-use crate::candidate::{Candidate, MapMeta};
+use crate::candidate::Candidate;
 
-/// A rule that ranks candidates. `P_j(s)` is the probability of candidate `s` under map `j`.
+/// A rule that ranks candidates. `P_j(s)` is the probability of candidate `s` under map `j`, one of those that score.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
 )]
@@ -94,14 +94,14 @@ pub struct Ranked {
 /// Equals are ordered by the product of experts and then as the store has them.
 ///
 /// # Panics
-/// If a candidate does not have one log-probability for each of `maps`.
-pub fn rank(
-    candidates: &[Candidate],
-    maps: &[MapMeta],
+/// If a candidate does not have one log-probability for each map of the panel that scores.
+pub fn rank<'a>(
+    candidates: &'a [Candidate],
+    panel: impl Into<Panel<'a>>,
     selector: Selector,
     weights: &FormatWeights,
 ) -> Vec<Ranked> {
-    rank_ballot(&Ballot::new(candidates, maps, weights), selector)
+    rank_ballot(&Ballot::new(candidates, panel.into(), weights), selector)
 }
 
 /// [`rank`] of a ballot that is prepared already.
@@ -212,6 +212,7 @@ mod tests {
 
     use super::*;
     use crate::arc::Dihedral::{self, FlipRows, Identity, Rotate90, Rotate180, Transpose};
+    use crate::candidate::MapMeta;
     use crate::dataset::Format;
     use crate::vote::testing::{maps, store};
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::ballot::Ballot;
+use super::ballot::{Ballot, Panel};
 use super::selector::rank_ballot;
 use super::{FormatWeights, Ranked, Selector};
 use crate::arc::{Color, Grid, N_COLORS};
-use crate::candidate::{Candidate, MapMeta};
+use crate::candidate::Candidate;
 
 /// Settings of the vote.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,9 +58,13 @@ impl Tally {
 /// Ranks the candidates by every rule.
 ///
 /// # Panics
-/// If a candidate does not have one log-probability for each of `maps`.
-pub fn tally_votes(candidates: &[Candidate], maps: &[MapMeta], config: &VoteConfig) -> Tally {
-    let ballot = Ballot::new(candidates, maps, &config.weights);
+/// If a candidate does not have one log-probability for each map of the panel that scores.
+pub fn tally_votes<'a>(
+    candidates: &'a [Candidate],
+    panel: impl Into<Panel<'a>>,
+    config: &VoteConfig,
+) -> Tally {
+    let ballot = Ballot::new(candidates, panel.into(), &config.weights);
     let ranks = Selector::ALL.map(|selector| {
         let mut ranked = rank_ballot(&ballot, selector);
         ranked.truncate(config.keep_ranks.max(2));
@@ -113,7 +117,7 @@ mod tests {
         let lone = store(&[("11", &[90.0])]);
         let tally = tally_votes(&lone, &maps(&[Identity]), &VoteConfig::default());
         assert_eq!(tally.attempts(&lone, &fallback), [grid("11"), grid("11")]);
-        let tally = tally_votes(&[], &[], &VoteConfig::default());
+        let tally = tally_votes(&[], &maps(&[]), &VoteConfig::default());
         assert_eq!(tally.attempts(&[], &fallback), [fallback.clone(), fallback]);
     }
 
@@ -127,6 +131,27 @@ mod tests {
         };
         assert_eq!(first(Selector::Product), grid("3"));
         assert_eq!(first(Selector::Min), grid("21"));
+    }
+
+    #[test]
+    fn fresh_maps_score_what_others_propose() {
+        // The maps that propose hold with 11, each of the fresh ones with 22.
+        let mut candidates = store(&[("11", &[90.0, 90.0]), ("22", &[1.0, 1.0])]);
+        for (candidate, log_prob) in candidates.iter_mut().zip([-5.0, -0.1]) {
+            candidate.log_probs = vec![log_prob; 3];
+        }
+        let (proposing, fresh) = (maps(&[Identity; 2]), maps(&[Identity; 3]));
+        let panel = Panel::new(&proposing, &fresh);
+        let tally = tally_votes(&candidates, panel, &VoteConfig::default());
+        let first = |selector| tally.ranks[&selector][0];
+        assert_eq!(first(Selector::Product).candidate, 1);
+        assert!((first(Selector::Product).score + 0.3).abs() < 1e-6);
+        for selector in [Selector::Majority, Selector::Hierarchical] {
+            assert_eq!(first(selector).candidate, 0, "{selector:?}");
+        }
+        // Two have found 11, and three say what they think of it.
+        let scores = tally.ranks[&Selector::CountMeanLog].iter().map(|ranked| ranked.score);
+        assert_eq!(scores.map(|score| (score * 10.0).round()).collect::<Vec<_>>(), [-1.0, -30.0]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use arc_ttt::llama::write_tokenizer;
+use safetensors::tensor::{SafeTensors, TensorView};
 use serde_json::{Value, json};
 
 use super::common::{Place, is_valid_submission};
@@ -81,6 +82,84 @@ fn a_language_model_solves_with_lora_search_and_product_of_experts() {
         }
     }
     assert_eq!(solve("two", &["--jobs", "2", "--threads", "2"]), first);
+}
+
+#[test]
+fn fresh_views_score_candidates_and_are_resumed_reported_and_compared() {
+    let place = Place::new(&["a", "b"]);
+    checkpoint(&place, "llama", "model");
+    // More views than are predicted at once, so that the later ones have a guess.
+    let fresh = ["--set", "candidates.fresh_views=3", "--set", "views.count=10"];
+    let solve = |out: &str, more: &[&str]| {
+        let args = with_model(&["solve", "tasks", "--out", out], &[&fresh[..], more].concat());
+        place.arc(&args).assert().success();
+        let mut records = records(&place, out);
+        records.sort_by_key(|record| record["task"].to_string());
+        (place.read(&format!("{out}/submission.json")), records)
+    };
+    let (submission, one) = solve("one", &["--jobs", "1", "--threads", "1"]);
+    for record in &one {
+        let metas = |field: &str| record[field].as_array().unwrap().clone();
+        let (maps, experts) = (metas("maps"), metas("experts"));
+        assert_eq!((maps.len(), experts.len()), (10, 3), "{record}");
+        assert!(experts.iter().all(|expert| !maps.contains(expert)), "{record}");
+        for candidate in record["tests"][0]["candidates"].as_array().unwrap() {
+            let scores = candidate["log_probs"].as_array().unwrap();
+            assert!(scores.len() == 3 && scores.iter().all(|s| s.as_f64().unwrap() < 0.0));
+        }
+    }
+    let (again, two) = solve("two", &["--jobs", "2", "--threads", "2"]);
+    assert_eq!(again, submission);
+    for (a, b) in one.iter().zip(&two) {
+        assert_eq!(a["tests"], b["tests"]);
+    }
+    let replay = ["solve", "tasks", "--replay", "one", "--out", "again", "--model", "model"];
+    place.arc(&replay).assert().success();
+    assert_eq!(place.read("again/submission.json"), submission);
+    place.arc(&["report", "one", "two", "--output", "report.html"]).assert().success();
+    assert!(place.read("report.html").contains("scored under 3 fresh views"));
+    let compared = with_model(&["compare", "selectors", "tasks", "--out", "compared"], &fresh);
+    let (table, code) = place.json(&compared);
+    assert_eq!(code, 0, "{table}");
+}
+
+#[test]
+fn a_vocabulary_without_the_tokens_that_no_text_needs_writes_the_same_answers() {
+    let place = Place::new(&["a"]);
+    let full = checkpoint(&place, "qwen3", "full");
+    let pruned = checkpoint(&place, "qwen3", "pruned");
+    // The tokenizer has 16 of the 20 tokens.
+    let bytes = fs::read(full.join("model.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let views = file.iter().map(|(name, view)| match name {
+        "model.embed_tokens.weight" => {
+            let [rows, width] = view.shape() else { panic!("a matrix") };
+            let kept = &view.data()[..view.data().len() / rows * 16];
+            (name, TensorView::new(view.dtype(), vec![16, *width], kept).unwrap())
+        }
+        _ => (name, view),
+    });
+    fs::write(pruned.join("model.safetensors"), safetensors::serialize(views, None).unwrap())
+        .unwrap();
+    edit_json(&pruned.join("config.json"), |c| c["vocab_size"] = json!(16));
+    let answers = |model: &str| {
+        let out = format!("{model}-run");
+        let args = ["solve", "tasks", "--model", model, "--recipe", "default", "--out", &out];
+        let settings =
+            ["--set", "fit.format=none", "--set", "decode.method=greedy", "--set", "views.count=4"];
+        place.arc(&[&args[..], &settings].concat()).assert().success();
+        let record = records(&place, &out).remove(0);
+        let candidates = record["tests"][0]["candidates"].as_array().unwrap().clone();
+        assert!(!candidates.is_empty(), "{record}");
+        let found = |c: &Value| (c["grid"].to_string(), c["proposed_by"].to_string());
+        let likely = |c: &Value| c["log_probs"][0].as_f64().unwrap();
+        let scores: Vec<f64> = candidates.iter().map(likely).collect();
+        (candidates.iter().map(found).collect::<std::collections::BTreeSet<_>>(), scores)
+    };
+    let (full, pruned) = (answers("full"), answers("pruned"));
+    assert_eq!(full.0, pruned.0);
+    // What the four tokens had is shared out.
+    assert_ne!(full.1, pruned.1);
 }
 
 /// The error of a command that is refused.
@@ -394,5 +473,38 @@ fn the_baseline_and_both_formats_of_a_language_model_are_compared() {
         assert_eq!(code, 0, "{table}");
         assert_eq!(table["rows"].as_array().unwrap().len(), 4);
         assert!(place.read(&format!("{method}/compare.md")).contains("TTT, end-to-end"));
+    }
+}
+
+#[test]
+fn beams_and_draws_keep_to_their_time_and_beams_to_their_memory_and_say_so() {
+    let place = Place::new(&["a"]);
+    checkpoint(&place, "qwen3", "model");
+    let solve = |out: &str, more: &[&str]| {
+        let args = ["solve", "tasks", "--model", "model", "--recipe", "default", "--out", out];
+        let args = [&args[..], &QUICK[..10], &["--set", "fit.format=none"], more].concat();
+        place.arc(&args).assert().success();
+        records(&place, out).remove(0)
+    };
+    let reasons = |record: &Value| -> Vec<String> {
+        let cut = record["tests"][0]["cut"].as_array().cloned().unwrap_or_default();
+        cut.iter().map(|cut| cut["reason"].as_str().unwrap().to_owned()).collect()
+    };
+    let beam = ["--set", "decode.method=beam", "--set", "decode.beams=8"];
+    let wide = solve("wide", &beam);
+    assert!(!reasons(&wide).contains(&"memory".to_owned()), "{wide}");
+    // Sixteen copies of a prompt of 120 tokens are more than this holds.
+    let narrow = solve("narrow", &[&beam[..], &["--memory", "1M"]].concat());
+    assert!(reasons(&narrow).contains(&"memory".to_owned()), "{narrow}");
+    for (method, more) in [("sample", "decode.samples=100000"), ("beam", "decode.beams=500")] {
+        let setting = format!("decode.method={method}");
+        let more = ["--budget", "2s", "--set", &setting, "--set", more, "--memory", "1G"];
+        let timed = solve(method, &[&more[..], &["--set", "decode.max_nodes=100000000"]].concat());
+        assert!(reasons(&timed).contains(&"time".to_owned()), "{method}: {timed}");
+        assert!(timed["seconds"]["total"].as_f64().unwrap() < 20.0, "{method}: {timed}");
+        let out = format!("{method}-again");
+        let args = ["solve", "tasks", "--replay", method, "--out", &out, "--model", "model"];
+        place.arc(&[&args[..], &["--memory", "1G"]].concat()).assert().success();
+        assert_eq!(records(&place, &out)[0]["tests"], timed["tests"], "{method}");
     }
 }

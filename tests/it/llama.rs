@@ -9,10 +9,10 @@ use arc_ttt::adapter::LoraConfig;
 use arc_ttt::arc::{Example, Grid, Task, Test};
 use arc_ttt::engine::{Engine, FitLimits, LlamaEngine};
 use arc_ttt::llama::{
-    Answer, Batch, Generated, GridTokens, Incomplete, InputError, KvCache, Llama, LlamaConfig,
-    Lora, Module, Search, SearchLimits, Searches, Sequence, Target, TokenFilter, TrainError,
-    Trainer, Workload, beam, checkpoint_bytes, greedy, load_adapter, sample, save_adapter, score,
-    training_pairs, write_tokenizer,
+    Answer, Batch, GridTokens, Incomplete, InputError, KvCache, Llama, LlamaConfig, Lora, Module,
+    Search, SearchLimits, Searches, Sequence, Target, TokenFilter, TrainError, Trainer, Workload,
+    beam, checkpoint_bytes, greedy, load_adapter, sample, save_adapter, score, training_pairs,
+    write_tokenizer,
 };
 use arc_ttt::model::AdamW;
 use arc_ttt::recipe::Recipe;
@@ -55,6 +55,13 @@ impl Golden {
         let tensors = stored.into_iter().map(|(name, t)| (name, floats(&t.bytes))).collect();
         let json = serde_json::from_str(&text).unwrap();
         Self { model: load(&folder), folder, json, tensors }
+    }
+
+    /// The same model with each block in Burn's operations, as on a graphics card.
+    fn burn_operations(&self) -> Llama {
+        let mut model = self.model.clone();
+        model.fused = false;
+        model
     }
 
     fn adapter(&self) -> Lora {
@@ -197,9 +204,12 @@ fn logits_are_those_of_transformers_with_and_without_an_adapter_of_peft() {
         let lora = golden.adapter();
         for (i, sequence) in golden.sequences("sequences").iter().enumerate() {
             for (kind, lora) in [("logits", None), ("adapted_logits", Some(&lora))] {
-                let found = alone(&golden.model, sequence, lora);
                 let expected = &golden.tensors[&format!("{kind}.{i}")];
-                assert_near(&found, expected, 1e-4, &format!("{name} {kind} {i}"));
+                for model in [&golden.model, &golden.burn_operations()] {
+                    let found = alone(model, sequence, lora);
+                    let what = format!("{name} {kind} {i}, fused {}", model.fused);
+                    assert_near(&found, expected, 1e-4, &what);
+                }
             }
         }
     }
@@ -230,10 +240,13 @@ fn padded_and_packed_sequences_are_as_if_alone() {
 
 #[test]
 fn gradients_and_ten_steps_of_adamw_are_those_of_peft_and_torch() {
-    // With all activations held, and with those of one block at a time.
-    let both = |name| [(name, false), (name, true)];
-    for (name, recomputes) in MODELS.into_iter().flat_map(both) {
+    // With all activations held, and with those of one block at a time; in fused blocks, and in the operations that
+    // other devices run.
+    let ways =
+        |name| [(false, true), (true, true), (false, false), (true, false)].map(|w| (name, w));
+    for (name, (recomputes, fused)) in MODELS.into_iter().flat_map(ways) {
         let golden = Golden::new(name);
+        let model = if fused { golden.model.clone() } else { golden.burn_operations() };
         let batches = ["sequences", "more_sequences"]
             .map(|field| Batch::padded(&golden.sequences(field)).unwrap());
         let adamw = &golden.json["adamw"];
@@ -242,7 +255,7 @@ fn gradients_and_ten_steps_of_adamw_are_those_of_peft_and_torch() {
             betas: [number(&adamw["betas"][0]), number(&adamw["betas"][1])],
             weight_decay: number(&adamw["weight_decay"]),
         };
-        let trainer = Trainer::new(&golden.model, golden.adapter(), settings, 0.0);
+        let trainer = Trainer::new(&model, golden.adapter(), settings, 0.0);
         let mut trainer = trainer.with_gradient_checkpointing(recomputes);
         let (_, gradients) = trainer.gradients(&batches[0]).unwrap();
         assert_eq!(gradients.len(), trainer.lora().pairs.len());
@@ -336,7 +349,9 @@ fn run_search(
 ) -> Search {
     let (prompt, ..) = golden.search();
     let (model, ends) = (&golden.model, golden.ends());
-    let begun = Searches::behind_guess(model, None, &prompt, guess, ends, threshold, f).unwrap();
+    let (prompts, guesses) = ([prompt], [guess.to_vec()]);
+    let begun =
+        Searches::behind_greedy(model, None, &prompts, &guesses, ends, threshold, f).unwrap().1;
     begun.run(&[limits]).unwrap().remove(0)
 }
 
@@ -358,15 +373,11 @@ fn the_search_finds_exactly_what_brute_force_finds_whatever_the_guess() {
         assert_same(&plain.answers, &expected, name);
         // Longer answers were not looked for, and some of them may be as probable.
         assert_eq!(plain.incomplete, Some(Incomplete::Length));
-        for answer in &expected {
-            let guided = run_search(&golden, &answer.tokens, threshold, limits, &());
+        let wrong = [&[19, 4, 4, 4][..], &[19; 99], golden.ends()];
+        for guess in expected.iter().map(|answer| answer.tokens.as_slice()).chain(wrong) {
+            let guided = run_search(&golden, guess, threshold, limits, &());
             assert_same(&guided.answers, &expected, name);
-            let read = answer.tokens.len() - 1;
-            assert_eq!(guided.nodes + read, plain.nodes, "{name}: the guess is read in one pass");
-        }
-        for wrong in [&[19, 4, 4, 4][..], &[19; 99], golden.ends()] {
-            let guided = run_search(&golden, wrong, threshold, limits, &());
-            assert_same(&guided.answers, &expected, name);
+            assert_eq!((guided.nodes, guided.incomplete), (plain.nodes, plain.incomplete));
         }
     }
 }
@@ -378,8 +389,12 @@ fn searches_side_by_side_find_what_each_finds_alone() {
         let (prompt, threshold, limits, expected) = golden.search();
         let (model, ends) = (&golden.model, golden.ends());
         let prompts = [prompt.clone(), prompt[..2].to_vec(), [&[7, 9, 4][..], &prompt].concat()];
-        let (answers, begun) =
-            Searches::behind_greedy(model, None, &prompts, ends, threshold, &()).unwrap();
+        // A guess for one of them, and none for the others.
+        let guesses = [Vec::new(), expected[0].tokens.clone(), Vec::new()];
+        let begin = |prompts: &[Vec<u32>], guesses: &[Vec<u32>]| {
+            Searches::behind_greedy(model, None, prompts, guesses, ends, threshold, &()).unwrap()
+        };
+        let (answers, begun) = begin(&prompts, &guesses);
         let together = begun.run(&[limits; 3]).unwrap();
         assert_same(&together[0].answers, &expected, name);
         let mut nodes = Vec::new();
@@ -387,9 +402,7 @@ fn searches_side_by_side_find_what_each_finds_alone() {
             let greedy =
                 greedy(model, None, std::slice::from_ref(prompt), ends, usize::MAX, &()).unwrap();
             assert_eq!((&answer.tokens, answer.ended), (&greedy[0].tokens, greedy[0].ended));
-            let guess = &answer.tokens[..answer.tokens.len() - 1];
-            let alone =
-                Searches::behind_guess(model, None, prompt, guess, ends, threshold, &()).unwrap();
+            let alone = begin(std::slice::from_ref(prompt), &[]).1;
             let alone = alone.run(&[limits]).unwrap().remove(0);
             assert_same(&found.answers, &alone.answers, name);
             assert_eq!((found.nodes, found.incomplete), (alone.nodes, alone.incomplete));
@@ -398,8 +411,7 @@ fn searches_side_by_side_find_what_each_finds_alone() {
         // Each has limits of its own, and the others go on.
         let limits = [nodes[0], nodes[1] / 2, nodes[2]]
             .map(|max_nodes| SearchLimits { max_nodes, ..limits });
-        let begun = Searches::behind_greedy(model, None, &prompts, ends, threshold, &()).unwrap().1;
-        let cut = begun.run(&limits).unwrap();
+        let cut = begin(&prompts, &guesses).1.run(&limits).unwrap();
         assert_eq!((&cut[0], &cut[2]), (&together[0], &together[2]), "{name}");
         assert_eq!((cut[1].incomplete, cut[1].nodes), (Some(Incomplete::Nodes), nodes[1] / 2));
     }
@@ -414,9 +426,11 @@ fn a_beam_of_one_is_greedy_and_a_wide_one_finds_the_most_probable_answers() {
         let threshold = f64::max(threshold, 1.0 / width as f64);
         let (model, ends) = (&golden.model, golden.ends());
         let rows = |tokens: &[u32]| tokens.iter().filter(|token| **token == 14).count();
-        let run = |width: usize, rows: &dyn Fn(&[u32]) -> usize| {
-            beam(model, None, &prompt, width, ends, &(), rows).unwrap()
+        let none = SearchLimits { max_new_tokens: usize::MAX, max_nodes: usize::MAX, time: None };
+        let limited = |width: usize, rows: &dyn Fn(&[u32]) -> usize, limits: SearchLimits| {
+            beam(model, None, &prompt, width, ends, &(), rows, limits).unwrap()
         };
+        let run = |width: usize, rows: &dyn Fn(&[u32]) -> usize| limited(width, rows, none).answers;
         let greedy =
             greedy(model, None, std::slice::from_ref(&prompt), ends, usize::MAX, &()).unwrap();
         let one = run(1, &rows);
@@ -429,10 +443,25 @@ fn a_beam_of_one_is_greedy_and_a_wide_one_finds_the_most_probable_answers() {
             let found = found.into_iter().filter(|found| {
                 found.log_prob > threshold.ln() && found.tokens.len() <= limits.max_new_tokens
             });
-            let answer = |g: Generated| Answer { tokens: g.tokens, log_prob: g.log_prob };
-            assert_same(&found.map(answer).collect::<Vec<_>>(), &expected, name);
+            assert_same(&found.collect::<Vec<_>>(), &expected, name);
         }
         assert_eq!(run(0, &rows), []);
+        // Beginnings that may not become longer are lost, and that is said.
+        let short = limited(width, &rows, SearchLimits { max_new_tokens: 4, ..none });
+        assert_eq!(short.incomplete, Some(Incomplete::Length), "{name}");
+        assert!(short.answers.iter().all(|answer| answer.tokens.len() <= 4), "{name}");
+        let time = Some(std::time::Duration::ZERO);
+        let late = limited(width, &rows, SearchLimits { time, ..none });
+        assert_eq!((late.nodes, late.incomplete), (0, Some(Incomplete::Time)));
+        // So many nodes as were run before time was over end it at the same place.
+        let whole = limited(3, &rows, none);
+        for max_nodes in [whole.nodes / 2, whole.nodes - 1] {
+            let cut = limited(3, &rows, SearchLimits { max_nodes, ..none });
+            assert_eq!(cut.incomplete, Some(Incomplete::Nodes), "{name}");
+            assert!(cut.nodes <= max_nodes, "{name}");
+            let again = limited(3, &rows, SearchLimits { max_nodes: cut.nodes, ..none });
+            assert_eq!(again, cut, "{name}");
+        }
     }
 }
 
@@ -523,6 +552,106 @@ fn our_adapters_come_back_and_load_in_peft() {
             stored.insert(format!("logits.{i}"), Stored { dtype: Dtype::F32, shape, bytes });
         }
         write_tensors(&to.join(name).join("logits.safetensors"), &stored);
+    }
+}
+
+/// A copy of a checkpoint with some tokens of its vocabulary alone, numbered anew.
+fn pruned(name: &str, kept: &[u32]) -> tempfile::TempDir {
+    let copy = copy(name);
+    change(&copy.path().join("model.safetensors"), |tensors| {
+        for name in ["model.embed_tokens.weight", "lm_head.weight"] {
+            let Some(stored) = tensors.get_mut(name) else { continue };
+            let row = stored.bytes.len() / stored.shape[0];
+            let rows = kept.iter().map(|&token| &stored.bytes[token as usize * row..][..row]);
+            stored.bytes = rows.collect::<Vec<_>>().concat();
+            stored.shape[0] = kept.len();
+        }
+    });
+    let new = |old: u32| kept.iter().position(|&token| token == old).unwrap();
+    let fields = json!({
+        "vocab_size": kept.len(), "bos_token_id": new(1), "eos_token_id": new(2), "pad_token_id": null,
+    });
+    set(&copy.path().join("config.json"), fields);
+    copy
+}
+
+#[test]
+fn a_pruned_vocabulary_is_the_full_one_with_the_others_masked() {
+    // In another order than they had.
+    let kept = [1, 9, 2, 14, 4, 5, 12, 7];
+    let full = |tokens: &[u32]| tokens.iter().map(|&t| kept[t as usize]).collect::<Vec<u32>>();
+    // Untied and tied embeddings.
+    for name in ["llama", "qwen2"] {
+        let golden = Golden::new(name);
+        let folder = pruned(name, &kept);
+        let small = load(folder.path());
+        assert_eq!(small.config.eos_token_ids, [2]);
+        // Log-probabilities of the kept tokens behind each of some, with the others masked.
+        let masked = |tokens: &[u32]| -> Vec<f32> {
+            let logits = alone(&golden.model, &Sequence::prompt(tokens), None);
+            let rows = logits.chunks(golden.model.config.vocab_size).map(|row| {
+                let logits: Vec<f32> = kept.iter().map(|&token| row[token as usize]).collect();
+                let sum = logits.iter().map(|logit| logit.exp()).sum::<f32>().ln();
+                logits.iter().map(|logit| logit - sum).collect::<Vec<f32>>()
+            });
+            rows.collect::<Vec<_>>().concat()
+        };
+        let n = kept.len();
+        let of_answer = |prompt: &[u32], answer: &[u32]| -> f64 {
+            let log_probs = masked(&full(&[prompt, answer].concat()));
+            let own = answer.iter().enumerate();
+            own.map(|(i, &t)| f64::from(log_probs[(prompt.len() - 1 + i) * n + t as usize])).sum()
+        };
+        let prompt = [0, 4, 1, 5, 3, 7, 6, 1, 4, 4];
+        let logits = alone(&small, &Sequence::prompt(&prompt), None);
+        let log_probs = logits.chunks(n).flat_map(|row| {
+            let sum = row.iter().map(|logit| logit.exp()).sum::<f32>().ln();
+            row.iter().map(move |logit| logit - sum)
+        });
+        assert_near(&log_probs.collect::<Vec<_>>(), &masked(&full(&prompt)), 1e-5, name);
+
+        let only_kept = |_: &[u32], allowed: &mut [bool]| {
+            allowed.iter_mut().enumerate().for_each(|(t, may)| *may = kept.contains(&(t as u32)));
+        };
+        let greedy_of = |model: &Llama, prompt: Vec<u32>, filter: &dyn TokenFilter| {
+            let ends = &model.config.eos_token_ids;
+            greedy(model, None, &[prompt], ends, 9, filter).unwrap().remove(0)
+        };
+        let found = greedy_of(&small, prompt.to_vec(), &());
+        let expected = greedy_of(&golden.model, full(&prompt), &only_kept);
+        assert_eq!(full(&found.tokens), expected.tokens, "{name}");
+        assert!((found.log_prob - of_answer(&prompt, &found.tokens)).abs() < 1e-4, "{name}");
+
+        // The full model gives every answer less, as the others get some; the search looks far below.
+        let search = |model: &Llama, prompt: Vec<u32>, threshold: f64, filter: &dyn TokenFilter| {
+            let limits = SearchLimits { max_new_tokens: 4, max_nodes: usize::MAX, time: None };
+            let ends = &model.config.eos_token_ids;
+            let begun =
+                Searches::behind_greedy(model, None, &[prompt], &[], ends, threshold, filter);
+            begun.unwrap().1.run(&[limits]).unwrap().remove(0).answers
+        };
+        let all = search(&golden.model, full(&prompt), 1e-30, &only_kept);
+        assert_eq!(all.len(), 1 + 7 + 49 + 343, "{name}");
+        let old = |t: &u32| kept.iter().position(|token| token == t).unwrap() as u32;
+        let renormalized = all.iter().map(|answer| {
+            let tokens: Vec<u32> = answer.tokens.iter().map(old).collect();
+            Answer { log_prob: of_answer(&prompt, &tokens), tokens }
+        });
+        let mut expected: Vec<Answer> = renormalized.collect();
+        expected.sort_by(|a, b| b.log_prob.total_cmp(&a.log_prob));
+        // A threshold in a gap, so that rounding cannot decide.
+        let gap = |at: &usize| expected[*at - 1].log_prob - expected[*at].log_prob;
+        let at = (8..expected.len()).find(|at| gap(at) > 0.02).unwrap();
+        let least = (expected[at - 1].log_prob + expected[at].log_prob) / 2.0;
+        expected.truncate(at);
+        let found = search(&small, prompt.to_vec(), least.exp(), &());
+        assert_same(&found, &expected, name);
+        let answers: Vec<Vec<u32>> = found.iter().map(|answer| answer.tokens.clone()).collect();
+        for (score, answer) in
+            score(&small, None, &prompt, &answers, 1000).unwrap().iter().zip(&expected)
+        {
+            assert!((score.log_prob - answer.log_prob).abs() < 1e-4, "{name}");
+        }
     }
 }
 

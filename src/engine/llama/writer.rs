@@ -59,6 +59,18 @@ pub enum WriterError {
         /// The tokenizer.
         path: PathBuf,
     },
+    /// Answers in tokens that decoding would never try, such as with a space before them that is not written.
+    #[error(
+        "the text format `{format}` does not suit {path}: the token that begins an answer is none with which the grammar \
+         lets one begin; change the end of `query.between`",
+        path = .path.display()
+    )]
+    Unknown {
+        /// The format.
+        format: String,
+        /// The tokenizer.
+        path: PathBuf,
+    },
     /// An answer that would end where it goes on.
     #[error(
         "the text format `{format}` does not suit {path}: the token that ends an answer also stands within answers; \
@@ -187,8 +199,12 @@ impl Writer {
     fn with(tokenizer: &Tokenizer, format: TextFormat) -> Result<Self, WriterError> {
         let special = SpecialTokens { bos: tokenizer.bos.clone(), eos: tokenizer.eos.clone() };
         check_special(tokenizer, &format, &special)?;
-        let ends = check_samples(tokenizer, &format, &special)?;
+        let (samples, ends) = check_samples(tokenizer, &format, &special)?;
         let answers = Answers::new(tokenizer, &format, &special, ends);
+        if samples.iter().any(|answer| answers.beginning(answer).is_none()) {
+            let path = tokenizer.path().to_owned();
+            return Err(WriterError::Unknown { format: format.name, path });
+        }
         Ok(Self { tokenizer: tokenizer.clone(), format, special, answers })
     }
 
@@ -378,12 +394,12 @@ fn check_special(
     Ok(())
 }
 
-/// Checks that tasks can be spelt, and gives the tokens that end an answer.
+/// Checks that tasks can be spelt, and gives some answers and the tokens that end one.
 fn check_samples(
     tokenizer: &Tokenizer,
     format: &TextFormat,
     special: &SpecialTokens,
-) -> Result<Vec<u32>, WriterError> {
+) -> Result<(Vec<Vec<u32>>, Vec<u32>), WriterError> {
     let path = || tokenizer.path().to_owned();
     let grid = Grid::from_fn(2, N_COLORS, |r, c| ((c + 3 * r) % N_COLORS) as u8);
     let turned = Grid::from_fn(N_COLORS, 2, |r, c| ((r + c) % N_COLORS) as u8);
@@ -391,7 +407,7 @@ fn check_samples(
         Example { input: grid.clone(), output: turned.clone() },
         Example { input: turned, output: grid.clone() },
     ];
-    let (mut ends, mut inside) = (BTreeSet::new(), BTreeSet::new());
+    let (mut samples, mut ends, mut inside) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     for color in 0..N_COLORS as u8 {
         for output in [Grid::filled(1, 1, color), Grid::filled(2, 2, color)] {
             let prompt = format.write(&demonstrations, &grid, None, special).text;
@@ -405,15 +421,17 @@ fn check_samples(
             if !whole.starts_with(&prompt) || whole.len() == prompt.len() {
                 return Err(WriterError::Joined { format: format.name.clone(), path: path() });
             }
-            let (last, before) = whole[prompt.len()..].split_last().expect("it is longer");
+            let answer = whole[prompt.len()..].to_vec();
+            let (last, before) = answer.split_last().expect("it is longer");
             ends.insert(*last);
             inside.extend(before.iter().copied());
+            samples.push(answer);
         }
     }
     if !ends.is_disjoint(&inside) {
         return Err(WriterError::EndInside { format: format.name.clone(), path: path() });
     }
-    Ok(ends.into_iter().collect())
+    Ok((samples, ends.into_iter().collect()))
 }
 
 /// The first part of a format that cannot be spelt, as an error; or else the error that there was.
@@ -471,6 +489,8 @@ impl Answers {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rand::Rng;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::arc::strategies::{example, grid};
@@ -484,7 +504,7 @@ mod tests {
     }
 
     fn config(vocab_size: usize) -> LlamaConfig {
-        let config = serde_json::json!({
+        let config = json!({
             "architectures": ["LlamaForCausalLM"], "vocab_size": vocab_size, "hidden_size": 8,
             "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1,
             "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 1e4,
@@ -576,30 +596,271 @@ mod tests {
         let alone = shortened(3).unwrap_err();
         assert_eq!(alone.tokens.len(), 3 + 2 + 4 + 3 + 1);
     }
+
     /// A tokenizer that knows every character, and the tokens of Llama 3's chat.
     fn chat_tokenizer(special: &[&str]) -> Tokenizer {
-        let folder = tempfile::tempdir().unwrap();
-        let characters = (10..127_u8).map(|c| char::from(c).to_string());
-        let all: Vec<String> = characters.chain(special.iter().map(|s| (*s).to_owned())).collect();
-        let vocab: serde_json::Map<String, serde_json::Value> =
+        let all: Vec<String> = (10..127_u8).map(|c| char::from(c).to_string()).collect();
+        bpe(&all, &[], special, json!({"decoder": {"type": "Fuse"}}))
+    }
+
+    /// Byte-pair encoding of some units, the pairs that become one token, special tokens behind them, and what prepares
+    /// and undoes it.
+    fn bpe(
+        units: &[String],
+        merges: &[(&str, &str)],
+        special: &[&str],
+        around: Value,
+    ) -> Tokenizer {
+        let merged = merges.iter().map(|(a, b)| format!("{a}{b}"));
+        let special = special.iter().map(|token| (*token).to_owned());
+        let all: Vec<String> = units.iter().cloned().chain(merged).chain(special.clone()).collect();
+        let vocab: serde_json::Map<String, Value> =
             all.iter().enumerate().map(|(id, token)| (token.clone(), id.into())).collect();
-        let added = all.iter().enumerate().filter(|(_, token)| token.len() > 1);
-        let added: Vec<_> = added
-            .map(|(id, token)| {
-                serde_json::json!({
-                    "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
-                    "normalized": false, "special": true,
-                })
+        let added = special.map(|token| {
+            json!({
+                "id": vocab[&token], "content": token, "single_word": false, "lstrip": false,
+                "rstrip": false, "normalized": false, "special": true,
             })
-            .collect();
-        let tokenizer = serde_json::json!({
-            "version": "1.0", "added_tokens": added, "decoder": {"type": "Fuse"},
-            "model": {"type": "BPE", "vocab": vocab, "merges": []},
         });
-        std::fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
-        let settings = serde_json::json!({"bos_token": {"content": "<s>"}, "eos_token": "</s>"});
-        std::fs::write(folder.path().join("tokenizer_config.json"), settings.to_string()).unwrap();
+        let added: Vec<Value> = added.collect();
+        let mut tokenizer = around;
+        tokenizer["version"] = "1.0".into();
+        tokenizer["added_tokens"] = added.into();
+        let byte_fallback = units.iter().any(|unit| unit == "<0x0A>");
+        tokenizer["model"] = json!({
+            "type": "BPE", "vocab": vocab, "merges": merges, "byte_fallback": byte_fallback,
+            "ignore_merges": merges.is_empty(),
+        });
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, value: &Value| {
+            std::fs::write(folder.path().join(name), value.to_string()).unwrap();
+        };
+        write("tokenizer.json", &tokenizer);
+        let settings = json!({"bos_token": {"content": "<s>"}, "eos_token": "</s>"});
+        write("tokenizer_config.json", &settings);
         Tokenizer::load(folder.path(), &config(all.len())).unwrap()
+    }
+
+    /// How a byte-level tokenizer writes each byte.
+    fn byte_letters() -> Vec<String> {
+        let shown = |byte: u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
+        let mut others = 256..;
+        let letter = |byte| if shown(byte) { byte } else { others.next().unwrap() };
+        (0..256).map(letter).map(|c| char::from_u32(c).unwrap().to_string()).collect()
+    }
+
+    /// Pairs of the kind that byte-level vocabularies hold: runs of digits, brackets, ends of lines, words.
+    const MERGES: [(&str, &str); 19] = [
+        ("0", "0"),
+        ("00", "0"),
+        ("1", "2"),
+        ("Ġ", "1"),
+        ("Ġ", "0"),
+        ("[", "["),
+        ("]", "]"),
+        ("]]", "#"),
+        ("]", "Ċ"),
+        ("Ġ", "["),
+        ("Ċ", "Ċ"),
+        ("ĊĊ", "Ċ"),
+        ("+", "/"),
+        ("-", "="),
+        ("+/", "-="),
+        ("l", "a"),
+        ("B", "la"),
+        ("c", "k"),
+        ("Bla", "ck"),
+    ];
+
+    /// Llama 3's, Qwen's and GPT-2's ways to cut a text before pairs are merged.
+    const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    const QWEN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    const GPT_2: &str =
+        r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+
+    fn byte_level(
+        cut: &str,
+        units: &[String],
+        merges: &[(&str, &str)],
+        special: &[&str],
+    ) -> Tokenizer {
+        let bytes = json!({
+            "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false,
+        });
+        let cut = json!({
+            "type": "Split", "pattern": {"Regex": cut}, "behavior": "Isolated", "invert": false,
+        });
+        let cut = json!({"type": "Sequence", "pretokenizers": [cut, bytes]});
+        bpe(units, merges, special, json!({"pre_tokenizer": cut, "decoder": bytes}))
+    }
+
+    /// In the manner of sentencepiece: `▁` for a space, bytes for what has no token, a space before a text, or before each
+    /// run of it between special tokens, as older ones have it.
+    fn metaspace(before_each_run: bool) -> Tokenizer {
+        let characters = (33..127_u8).map(|c| char::from(c).to_string());
+        let bytes = (0..=255).map(|byte| format!("<0x{byte:02X}>"));
+        let units: Vec<String> = bytes.chain(["▁".to_owned()]).chain(characters).collect();
+        let merges = [("▁", "["), ("[", "["), ("]", "]"), ("]]", "#"), ("▁", "1"), ("▁", "A")];
+        let space = json!({"String": " "});
+        let steps = json!([
+            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+            {"type": "ByteFallback"}, {"type": "Fuse"},
+            {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+        ]);
+        let mut around = json!({"decoder": {"type": "Sequence", "decoders": steps}});
+        if before_each_run {
+            let replace = json!({"type": "Replace", "pattern": space, "content": "▁"});
+            let prepend = json!({"type": "Prepend", "prepend": "▁"});
+            around["normalizer"] = json!({"type": "Sequence", "normalizers": [prepend, replace]});
+        } else {
+            around["pre_tokenizer"] = json!({
+                "type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": false,
+            });
+        }
+        bpe(&units, &merges, &LLAMA, around)
+    }
+
+    /// A vocabulary that was cut to 64 tokens for the ARChitects' format. What has no parts is one token as a whole.
+    fn pruned() -> Tokenizer {
+        let letters = "ABCDEFGHJKLMNPQRSTUVWXYZabcdefghjklmnpqrstuvwxyzIO0123456789Ċ";
+        let mut units: Vec<String> = letters.chars().map(String::from).collect();
+        units.push("+/-=".to_owned());
+        byte_level(LLAMA_3, &units, &[], &LLAMA[..2])
+    }
+
+    /// Checks what decoding, scoring and learning rest on, for one tokenizer and one format.
+    fn check_round_trip(what: &str, tokenizer: &Tokenizer, name: &str) {
+        let writer = Writer::new(tokenizer.clone(), &name.into());
+        let writer = writer.unwrap_or_else(|error| panic!("{what}, {name}: {error}"));
+        let what = format!("{what}, {name}");
+        let vocab = tokenizer.n_tokens();
+        let mut rng = crate::rng::stream(5, "test", &what, 0);
+        let mut draw = |height: usize, width: usize, n_colors: u8| {
+            let cells = (0..height * width).map(|_| rng.random_range(0..n_colors)).collect();
+            Grid::from_cells(height, width, cells).unwrap()
+        };
+        // Few colors, so that there are runs of zeros and pairs that merge; all of them; the smallest and the largest.
+        let mut outputs = vec![draw(1, 1, 1), draw(1, 30, 1), draw(30, 1, 3), draw(30, 30, 2)];
+        outputs.extend((0..6).map(|i| draw(2 + i, 7 - i, if i < 3 { 2 } else { 10 })));
+        for output in outputs {
+            let shown = [
+                Example { input: draw(2, 3, 10), output: draw(3, 4, 2) },
+                Example { input: draw(1, 5, 2), output: draw(2, 2, 10) },
+            ];
+            let input = draw(3, 3, 3);
+            let prompt = writer.prompt(&shown, &input, usize::MAX).unwrap();
+            let answer = writer.answer(&prompt, &output).unwrap();
+            assert_eq!(writer.read(&answer), Some(output.clone()), "{what}");
+            for n in 0..answer.len() {
+                let mut allowed = vec![true; vocab];
+                writer.answers().restrict(&answer[..n], &mut allowed);
+                assert!(allowed[answer[n] as usize], "{what}: token {n} of {answer:?}");
+                assert_eq!(writer.answers().ends.contains(&answer[n]), n + 1 == answer.len());
+            }
+            // All outputs are marked, and nothing else but what is one token with their ends.
+            let pairs = [&shown[..], &[Example { input: input.clone(), output }]].concat();
+            let queries = vec![query(0, &[]), query(1, &[0]), query(2, &[0, 1])];
+            let episode = Episode { pairs: pairs.clone(), queries, frame: None };
+            let sequence = writer.sequences(&episode).unwrap().remove(0);
+            assert_eq!(sequence.tokens, [prompt.tokens, answer].concat(), "{what}");
+            let written =
+                writer.format.write(&shown, &input, Some(&pairs[2].output), &writer.special);
+            let targets = sequence.tokens.iter().zip(&sequence.targets);
+            let runs: Vec<(&u32, &bool)> = targets.collect();
+            let runs = runs.chunk_by(|a, b| a.1 == b.1).filter(|run| *run[0].1);
+            let spelt: Vec<String> = runs
+                .map(|run| {
+                    tokenizer.decode(&run.iter().map(|(token, _)| **token).collect::<Vec<_>>())
+                })
+                .collect();
+            let expected: Vec<&str> =
+                written.outputs.iter().map(|span| &written.text[span.clone()]).collect();
+            assert_eq!(spelt.len(), expected.len(), "{what}: {spelt:?}");
+            for (spelt, expected) in spelt.iter().zip(expected) {
+                let more = spelt.strip_prefix(expected);
+                assert!(more.is_some_and(|more| more.trim().is_empty()), "{what}: {spelt:?}");
+            }
+        }
+        // A walk among the allowed tokens never gets stuck, and is read when it ends.
+        for _ in 0..4 {
+            let mut tokens: Vec<u32> = Vec::new();
+            while tokens.last().is_none_or(|last| !writer.answers().ends.contains(last)) {
+                let mut allowed = vec![true; vocab];
+                writer.answers().restrict(&tokens, &mut allowed);
+                let may: Vec<u32> = (0..vocab as u32).filter(|&t| allowed[t as usize]).collect();
+                assert!(
+                    !may.is_empty(),
+                    "{what}: nothing may follow {:?}",
+                    tokenizer.decode(&tokens)
+                );
+                tokens.push(may[rng.random_range(0..may.len())]);
+            }
+            assert!(writer.read(&tokens).is_some(), "{what}: {:?}", tokenizer.decode(&tokens));
+        }
+    }
+
+    const CHAT: [&str; 7] = [
+        "<s>",
+        "</s>",
+        "<|eot_id|>",
+        "<|start_header_id|>",
+        "<|end_header_id|>",
+        "<|im_start|>",
+        "<|im_end|>",
+    ];
+
+    #[test]
+    fn tokenizers_that_merge_write_every_format_and_read_it_back() {
+        for (what, cut) in [("Llama 3", LLAMA_3), ("Qwen", QWEN), ("GPT-2", GPT_2)] {
+            let tokenizer = byte_level(cut, &byte_letters(), &MERGES, &CHAT);
+            for name in ["architects", "nvarc", "barc", "compact"] {
+                check_round_trip(what, &tokenizer, name);
+            }
+            if cut != GPT_2 {
+                check_round_trip(what, &tokenizer, "paper");
+            }
+        }
+        // It cuts the two ends of lines before an answer in another way than those at the end of a prompt.
+        let tokenizer = byte_level(GPT_2, &byte_letters(), &MERGES, &CHAT);
+        let error = Writer::new(tokenizer, &"paper".into()).unwrap_err().to_string();
+        assert!(error.contains("the end of a prompt and the beginning of an answer"), "{error}");
+        // The pairs do merge: three cells are one token, or a cell and the space before it.
+        let tokens = |cut: &str, text: &str| {
+            byte_level(cut, &byte_letters(), &MERGES, &CHAT).encode(text).unwrap().ids.len()
+        };
+        assert_eq!(["000", "12\n", "0 1"].map(|text| tokens(LLAMA_3, text)), [1, 2, 3]);
+        assert_eq!(["000", "12\n", "0 1"].map(|text| tokens(QWEN, text)), [3, 3, 3]);
+        assert_eq!(["000", "12\n", "0 1"].map(|text| tokens(GPT_2, text)), [1, 2, 2]);
+    }
+
+    #[test]
+    fn tokenizers_in_the_manner_of_sentencepiece_write_formats_and_read_them_back() {
+        for before_each_run in [false, true] {
+            let tokenizer = metaspace(before_each_run);
+            let what = format!("a space before each run: {before_each_run}");
+            for name in ["paper", "architects", "barc", "compact"] {
+                check_round_trip(&what, &tokenizer, name);
+            }
+        }
+        let tokens = |each: bool| metaspace(each).encode("<s>A1</s>").unwrap().ids.len();
+        assert_eq!([false, true].map(tokens), [4, 4]);
+        // An answer that would begin with a space which is not written is none that decoding could find.
+        let mut format = TextFormat::built_in("architects").unwrap();
+        (format.name, format.query.between) = ("mine".into(), "{eos}".into());
+        let choice = FormatChoice::Own(Box::new(format));
+        Writer::new(metaspace(false), &choice).unwrap();
+        let error = Writer::new(metaspace(true), &choice).unwrap_err().to_string();
+        assert!(error.contains("the token that begins an answer"), "{error}");
+    }
+
+    #[test]
+    fn a_vocabulary_cut_to_64_tokens_writes_its_format_and_no_other() {
+        let tokenizer = pruned();
+        assert_eq!(tokenizer.n_tokens(), 64);
+        check_round_trip("pruned", &tokenizer, "architects");
+        assert_eq!(Writer::new(tokenizer.clone(), &AUTO.into()).unwrap().format(), "architects");
+        let error = Writer::new(tokenizer, &"paper".into()).unwrap_err().to_string();
+        assert!(error.contains("needs the special token <|start_header_id|>"), "{error}");
     }
 
     const LLAMA: [&str; 5] =
