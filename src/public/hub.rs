@@ -392,7 +392,7 @@ mod tests {
         let folder = hub.configuration("me/tiny").unwrap();
         let n_files = || fs::read_dir(&folder).unwrap().count();
         assert_eq!(
-            (fs::read_to_string(folder.join("config.json")).unwrap().as_str(), names()),
+            (fs::read_to_string(folder.join("config.json")).unwrap().as_str(), n_files()),
             ("{}", 1)
         );
         // The checkpoint is not taken to be here, and then its own configuration is.
