@@ -101,6 +101,14 @@ MODELS = {
         dict(r=4, lora_alpha=8, target_modules=[*ATTENTION, *MLP]),
         False, None,
     ),
+    # As the presets poe and nvarc have it with a tied Qwen3: updates of the embedding and of the head, each its own.
+    "qwen3-tied": (
+        Qwen3Config(**SIZES, hidden_size=16, intermediate_size=24, head_dim=6, tie_word_embeddings=True,
+                    rope_parameters=dict(rope_type="default", rope_theta=1000.0)),
+        dict(r=3, lora_alpha=2, use_rslora=True,
+             target_modules=[*ATTENTION, *MLP, "embed_tokens", "lm_head"]),
+        False, None,
+    ),
 }
 # So small steps that rounding does not grow, so much decay that it shows after ten of them.
 ADAMW = dict(lr=3e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.3)

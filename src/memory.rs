@@ -4,9 +4,12 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 
 /// Maps a file into memory: its pages are read when they are first looked at, and nothing is copied.
 ///
@@ -20,6 +23,22 @@ pub fn map_file(path: &Path) -> io::Result<Mmap> {
     // SAFETY: the mapping is read-only. That no one changes the file meanwhile is asked of the caller, as every
     // reader of model files does; nothing can enforce it.
     unsafe { Mmap::map(&file) }
+}
+
+/// Gives the pages of a part of a mapped file back to the system, so that they no longer count as this process's memory.
+/// Looked at again, they are read again.
+pub fn release(map: &Mmap, part: Range<usize>) {
+    #[cfg(unix)]
+    {
+        // SAFETY: a page of a read-only mapping of a file holds what the file does, before and after.
+        let released = unsafe {
+            map.unchecked_advise_range(UncheckedAdvice::DontNeed, part.start, part.len())
+        };
+        // A kernel that refuses keeps the pages until the file is unmapped.
+        let _ = released;
+    }
+    #[cfg(not(unix))]
+    let _ = (map, part);
 }
 
 /// Tells glibc's allocator to keep freed memory instead of handing it back to the kernel.

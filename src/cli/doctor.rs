@@ -1,37 +1,34 @@
 //! The command `doctor`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use burn::tensor::FloatDType;
 use serde_json::{Value, json};
 
+use super::fits::{Fit, SizeArgs, Speeds, fits, table};
 use super::settings::{MachineArgs, cores};
 use super::values::show_bytes;
 use super::{BURN_VERSION, Global, Outcome, terminal};
-use crate::device::{self, DeviceError, DeviceInfo};
-use crate::llama::{Budget, ConfigError, LlamaConfig, Target, Workload};
+use crate::device::{self, DeviceChoice, DeviceError, DeviceInfo};
+use crate::engine::Family;
+use crate::llama::{LlamaConfig, missing_files};
 use crate::memory;
-use crate::public::{self, ResolveError};
+use crate::public::{self, Hub, ResolveError};
 use crate::recipe::{Recipe, for_family};
 
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-With a checkpoint of the Llama family as --model, a folder or a config.json alone, it also tells what a fit takes:
-memory of weights, adapter and activations, and on which sizes of devices that fits.
+With a checkpoint of the Llama family as --model, a folder, an identifier of the hub, or a config.json alone, it also
+tells what a fit takes: memory of weights, adapter and activations, on which cards that fits, and the seconds of a step.
+Nothing but the configuration is read or downloaded.
   arc-ttt doctor --model llama-3.2-1b/
-  arc-ttt doctor --model config.json --ranks 32 --lengths 8192")]
+  arc-ttt doctor --model config.json --ranks 32 --lengths 8192 --tflops 40")]
 pub struct Args {
     #[command(flatten)]
     machine: MachineArgs,
-    /// Ranks of an adapter on q, v and the MLP, for the table of a language model
-    #[arg(long, value_name = "RANK", num_args = 1.., default_values_t = [16, 128])]
-    ranks: Vec<usize>,
-    /// Tokens of a sequence, for the same table
-    #[arg(long, value_name = "TOKENS", num_args = 1.., default_values_t = [2048, 4096, 8192])]
-    lengths: Vec<usize>,
-    /// Sequences in a step, for the same table
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    rows: u32,
+    #[command(flatten)]
+    sizes: SizeArgs,
 }
 
 /// A line of the report, and whether something is to be mended.
@@ -50,19 +47,20 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
         finding("memory", memory::total_bytes().map_or("unknown".to_owned(), show_bytes)),
     ];
     findings.extend(devices());
-    let language_model = llama_config(&args.machine.model);
-    let fits = match &language_model {
+    let fits = match configuration(&args.machine.model) {
         None => {
             findings.push(model(&args.machine));
             Vec::new()
         }
-        Some(Ok(config)) => {
+        Some(Ok((folder, config))) => {
             let n = config.n_parameters();
             findings.push(finding("model", format!("{:?}, {n} weights", config.architecture)));
-            fits(config, &args)
+            findings.push(files(&folder, Path::new(&args.machine.model).is_dir()));
+            let speeds = speeds(&args.machine.device, &mut findings);
+            fits(&config, &args.sizes, &speeds)
         }
         Some(Err(error)) => {
-            findings.push(Finding { problem: true, ..finding("model", error.to_string()) });
+            findings.push(Finding { problem: true, ..finding("model", format!("{error:#}")) });
             Vec::new()
         }
     };
@@ -82,7 +80,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
             terminal::print(&format!("{mark} {:<34} {}\n", f.what, f.says))?;
         }
         if !fits.is_empty() {
-            terminal::print(&table(&fits))?;
+            terminal::print(&table(&fits, args.sizes.tflops))?;
         }
     }
     Ok(if findings.iter().any(|f| f.problem) { Outcome::SomeFailed } else { Outcome::Done })
@@ -125,131 +123,62 @@ fn model(machine: &MachineArgs) -> Finding {
     }
 }
 
-/// The configuration of a checkpoint of the Llama family, if the name is one's folder or file.
-fn llama_config(name: &str) -> Option<Result<LlamaConfig, ConfigError>> {
+/// The folder and the configuration of a checkpoint of the Llama family, if the name is one's folder, its configuration's
+/// file, or an identifier.
+fn configuration(name: &str) -> Option<anyhow::Result<(PathBuf, LlamaConfig)>> {
     let path = Path::new(name);
-    if path.is_dir() {
-        return Some(LlamaConfig::load(path));
-    }
-    let folder = path.parent().filter(|_| path.ends_with("config.json") && path.is_file())?;
-    Some(LlamaConfig::load(folder))
+    let folder = if path.is_dir() {
+        Ok(path.to_owned())
+    } else if path.ends_with("config.json") && path.is_file() {
+        Ok(path.parent().unwrap_or(path).to_owned())
+    } else if Family::of(name) == Family::Llama {
+        Hub::from_environment().and_then(|hub| hub.configuration(name))
+    } else {
+        return None;
+    };
+    let load = |folder: PathBuf| {
+        let config = LlamaConfig::load(&folder)?;
+        Ok((folder, config))
+    };
+    Some(folder.map_err(anyhow::Error::from).and_then(load))
 }
 
-/// Memory of the devices in the table, in GB (10⁹ bytes) as they are sold.
-const DEVICES: [u64; 3] = [16, 24, 80];
-
-/// What a device's own programs take of it, in bytes, and the share of the rest that can be had in one piece.
-const RESERVED: u64 = 600_000_000;
-const USABLE: f64 = 0.95;
-
-/// A line of the table.
-struct Fit {
-    dtype: &'static str,
-    work: Workload,
-    budget: Budget,
-}
-
-impl Fit {
-    fn on(&self, gigabytes: u64) -> bool {
-        let room = (gigabytes * 1_000_000_000 - RESERVED) as f64 * USABLE;
-        self.budget.fitting().max(self.budget.decoding()) as f64 <= room
-    }
-
-    fn json(&self) -> Value {
-        let fits: serde_json::Map<String, Value> =
-            DEVICES.iter().map(|&gb| (format!("{gb}"), self.on(gb).into())).collect();
-        json!({
-            "dtype": self.dtype, "fused": self.work.fused, "rows": self.work.rows,
-            "rank": self.work.rank, "length": self.work.length,
-            "gradient_checkpointing": self.work.gradient_checkpointing,
-            "bytes": self.budget, "fitting_bytes": self.budget.fitting(),
-            "decoding_bytes": self.budget.decoding(), "fits_gb": fits,
-        })
-    }
-}
-
-/// What fits of all asked sizes take.
-fn fits(config: &LlamaConfig, args: &Args) -> Vec<Fit> {
-    let mut all = Vec::new();
-    let mut lengths: Vec<usize> = args.lengths.iter().map(|&n| n.min(config.max_length)).collect();
-    lengths.dedup();
-    for (dtype, weight_bytes, fused) in
-        [("bf16", 2, false), ("f32", 4, false), ("f32 CPU", 4, true)]
-    {
-        for &rank in &args.ranks {
-            for &length in &lengths {
-                for gradient_checkpointing in [false, true] {
-                    let rows = args.rows as usize;
-                    let mlp = [Target::GateProj, Target::UpProj, Target::DownProj];
-                    let adapted = [&[Target::QProj, Target::VProj][..], &mlp].concat();
-                    let targets = rows * length / 3;
-                    let work = Workload {
-                        rows,
-                        length,
-                        targets,
-                        rank,
-                        adapted,
-                        weight_bytes,
-                        gradient_checkpointing,
-                        fused,
-                    };
-                    all.push(Fit { dtype, budget: config.budget(&work), work });
-                }
-            }
+/// Which files of a checkpoint are not there; `whole` says that it is meant to be used, and not its configuration alone.
+fn files(folder: &Path, whole: bool) -> Finding {
+    let (problem, says) = match missing_files(folder) {
+        Ok(files) if files.is_empty() => (false, "configuration, tokenizer and weights".to_owned()),
+        Ok(files) => {
+            let files = files.join(", ");
+            (
+                whole,
+                format!("{files} missing; the table needs config.json alone, a run all of them"),
+            )
         }
-    }
-    all
+        Err(error) => (true, error.to_string()),
+    };
+    Finding { problem, ..finding("files", says) }
 }
 
-/// The table for people.
-fn table(fits: &[Fit]) -> String {
-    let mut text = String::from(
-        "\nA fit, in GB: one step, LoRA on q, v and the MLP, a third of the tokens learnt. f32 CPU runs fused; other\n\
-         devices keep the attention's scores. Decoding is a cache of as many tokens. Estimates; leave some room.\n\n",
-    );
-    let gb = |bytes: u64| format!("{:.1}", bytes as f64 / 1e9);
-    let mut lines = vec![
-        [
-            "dtype",
-            "rank",
-            "length",
-            "checkpoints",
-            "weights",
-            "adapter",
-            "activations",
-            "fit",
-            "decoding",
-            "TFLOP",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
-    ];
-    lines[0].extend(DEVICES.map(|gb| format!("{gb} GB")));
-    for fit in fits {
-        let b = &fit.budget;
-        let mut line = vec![
-            fit.dtype.to_owned(),
-            fit.work.rank.to_string(),
-            fit.work.length.to_string(),
-            if fit.work.gradient_checkpointing { "yes" } else { "no" }.to_owned(),
-            gb(b.weights),
-            gb(b.adapter + b.gradients + b.optimizer),
-            gb(b.activations),
-            gb(b.fitting()),
-            gb(b.decoding()),
-            format!("{:.1}", b.flop as f64 / 1e12),
-        ];
-        line.extend(DEVICES.map(|gb| if fit.on(gb) { "fits" } else { "-" }.to_owned()));
-        lines.push(line);
-    }
-    let width = |i: usize| lines.iter().map(|line| line[i].len()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..lines[0].len()).map(width).collect();
-    for line in &lines {
-        let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:>width$}"));
-        text += cells.collect::<Vec<_>>().join("  ").trim_end();
-        text.push('\n');
-    }
-    text
+/// Speed of the device that is asked for, in each format of the table that it would run.
+fn speeds(device: &str, findings: &mut Vec<Finding>) -> Speeds {
+    let opened = device.parse().and_then(device::open);
+    let (device, choice) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            findings.push(Finding { problem: true, ..finding("speed", error.to_string()) });
+            return Vec::new();
+        }
+    };
+    let formats: &[_] = match choice {
+        DeviceChoice::Cpu => &[("f32 CPU", FloatDType::F32)],
+        _ => &[("bf16", FloatDType::BF16), ("f32", FloatDType::F32)],
+    };
+    let speeds: Speeds =
+        formats.iter().map(|(name, dtype)| (*name, device::speed(&device, *dtype))).collect();
+    let says = speeds.iter().map(|(name, speed)| format!("{:.2} TFLOP/s in {name}", speed / 1e12));
+    let says = says.collect::<Vec<_>>().join(", ");
+    findings.push(finding("speed", format!("{choice}: {says}, large products")));
+    speeds
 }
 
 /// The data sets, and whether they are here.

@@ -7,6 +7,7 @@ mod chart;
 mod compare;
 mod data;
 mod doctor;
+mod fits;
 mod fit;
 mod input;
 mod interrupt;

@@ -49,8 +49,13 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
     let task = one_task(&args.tasks, args.task.as_deref())?;
     let adapter = args.adapter.as_deref().map(load_adapter).transpose()?;
     let engine = args.machine.load_engine(&recipe)?;
+    let mut notes = Vec::new();
     if let Some(adapter) = &adapter {
         adapter.check_base(&engine.info())?;
+        notes.extend(adapter.doubt(&engine.info()));
+    }
+    for note in &notes {
+        eprintln!("note: {note}");
     }
     let interrupted = interrupt::flag();
     let limits = TaskLimits {
@@ -75,6 +80,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
             "strict": verdict.map(|s| f64::from(u8::from(s))),
             "attempts": submission,
             "views": record.views,
+            "notes": notes,
             "failed": usize::from(record.failed.is_some()),
             "reason": record.failed,
             "seconds": began.elapsed().as_secs_f64(),

@@ -54,23 +54,27 @@ impl Items {
     /// Augments, holds out, recolors and reorders, filters by size, drops repeated items, tops up with
     /// leave-two-out items or cuts, in this order.
     ///
-    /// If every item is too large, the unaugmented ones are kept all the same: a fit cut to its memory beats
-    /// none.
+    /// Too large is what has more than `max_cells`, or what `fits` refuses as an episode of its own. If every item is, the
+    /// unaugmented ones are kept all the same: a fit cut to its memory beats none.
     pub(super) fn build(
         task: &str,
         examples: &[Example],
         config: &DatasetConfig,
         format: Format,
         seed: u64,
+        fits: &dyn Fn(&Episode) -> bool,
     ) -> Items {
         let bases = bases(task, examples, config, format, seed);
+        let loss_on = config.loss_on;
         let mut rng = stream(seed, task, &stage("items", format), 0);
         let mut seen = BTreeSet::new();
         let mut fresh = |n_left_out| {
             let mut items = held_out(0..bases.len(), examples.len(), format, n_left_out);
             items.extend(permuted(&items, &bases, config, &mut rng));
-            let fits =
-                |item: &Item| config.max_cells == 0 || cells(item, &bases) <= config.max_cells;
+            let fits = |item: &Item| {
+                (config.max_cells == 0 || cells(item, &bases) <= config.max_cells)
+                    && fits(&show(&[item], &bases, loss_on))
+            };
             items.retain(|item| fits(item) && seen.insert(digest(item, &bases, format)));
             items
         };
@@ -90,7 +94,7 @@ impl Items {
         let units = units(&items, config.batch_size, format);
         let mixed = format == Format::Icl && config.batch_size > 0;
         let units_per_episode = if mixed { config.batch_size } else { 1 };
-        let (task, loss_on) = (task.to_owned(), config.loss_on);
+        let task = task.to_owned();
         Items { task, format, loss_on, bases, items, units, units_per_episode }
     }
 
@@ -107,42 +111,39 @@ impl Items {
         let units = order.chunks(self.units_per_episode).nth(position);
         let units = units.expect("the position is below the number of episodes");
         let items = units.iter().flat_map(|&unit| &self.units[unit]).map(|&i| &self.items[i]);
-        self.show(&items.collect::<Vec<_>>())
+        show(&items.collect::<Vec<_>>(), &self.bases, self.loss_on)
     }
+}
 
-    /// One episode of some items. Items of one transform share their pairs; others do not see each other.
-    fn show(&self, items: &[&Item]) -> Episode {
-        let mut shown: Vec<(usize, ColorPermutation, usize)> = Vec::new();
-        let mut queries: Vec<Query> = Vec::new();
-        for item in items {
-            let mut place = |pair: usize| {
-                let key = (item.base, item.colors, pair);
-                shown.iter().position(|s| *s == key).unwrap_or_else(|| {
-                    shown.push(key);
-                    shown.len() - 1
-                })
-            };
-            let context: Vec<usize> = item.context.iter().map(|&pair| place(pair)).collect();
-            for query in item_queries(place(item.target), &context, self.loss_on) {
-                if !queries.contains(&query) {
-                    queries.push(query);
-                }
+/// One episode of some items. Items of one transform share their pairs; others do not see each other.
+fn show(items: &[&Item], bases: &[Base], loss_on: LossOn) -> Episode {
+    let mut shown: Vec<(usize, ColorPermutation, usize)> = Vec::new();
+    let mut queries: Vec<Query> = Vec::new();
+    for item in items {
+        let mut place = |pair: usize| {
+            let key = (item.base, item.colors, pair);
+            shown.iter().position(|s| *s == key).unwrap_or_else(|| {
+                shown.push(key);
+                shown.len() - 1
+            })
+        };
+        let context: Vec<usize> = item.context.iter().map(|&pair| place(pair)).collect();
+        for query in item_queries(place(item.target), &context, loss_on) {
+            if !queries.contains(&query) {
+                queries.push(query);
             }
         }
-        let pairs = shown.iter().map(|(base, colors, pair)| {
-            let Example { input, output } = &self.bases[*base].pairs[*pair];
-            Example { input: colors.apply(input), output: colors.apply(output) }
-        });
-        let pairs = pairs.collect();
-        let frame =
-            self.frame(items[0]).filter(|f| items.iter().all(|i| self.frame(i) == Some(*f)));
-        Episode { pairs, queries, frame }
     }
-
-    fn frame(&self, item: &Item) -> Option<Frame> {
-        let dihedral = self.bases[item.base].dihedral?;
+    let pairs = shown.iter().map(|(base, colors, pair)| {
+        let Example { input, output } = &bases[*base].pairs[*pair];
+        Example { input: colors.apply(input), output: colors.apply(output) }
+    });
+    let frame = |item: &Item| {
+        let dihedral = bases[item.base].dihedral?;
         Some(Frame { dihedral, colors: item.colors })
-    }
+    };
+    let shared = frame(items[0]).filter(|f| items.iter().all(|i| frame(i) == Some(*f)));
+    Episode { pairs: pairs.collect(), queries, frame: shared }
 }
 
 /// The demonstrations as they are, and under each augmenter that keeps them within 30×30.
@@ -262,7 +263,7 @@ mod tests {
     use super::*;
 
     fn items(n: usize, config: &DatasetConfig, format: Format) -> Items {
-        Items::build("sample", &task(n).examples, config, format, 0)
+        Items::build("sample", &task(n).examples, config, format, 0, &|_| true)
     }
 
     fn source(n: usize, config: &DatasetConfig, format: Format) -> EpisodeSource {
@@ -329,12 +330,34 @@ mod tests {
         let flat = |i| Example { input: Grid::filled(2, 2, i), output: Grid::filled(1, 1, i) };
         let config = DatasetConfig { permute_rounds: 0, ..finite() };
         let pairs = [flat(1), flat(2)];
-        let kept = Items::build("flat", &pairs, &config, Format::Icl, 0);
+        let kept = Items::build("flat", &pairs, &config, Format::Icl, 0, &|_| true);
         let shapes = [(2, 2), (4, 2), (2, 4), (4, 4)];
         assert_eq!(kept.items.len(), 2 * shapes.len());
         // End-to-end, the model is told the symmetry: these are not repetitions.
-        let kept = Items::build("flat", &pairs, &config, Format::E2e, 0);
+        let kept = Items::build("flat", &pairs, &config, Format::E2e, 0, &|_| true);
         assert_eq!(kept.items.len(), 2 * 7);
+    }
+
+    #[test]
+    fn what_the_caller_finds_too_large_leaves_before_the_cut_as_what_has_too_many_cells() {
+        let config = DatasetConfig { max_items: 40, ..finite() };
+        let cells = |episode: &Episode| -> usize {
+            let grids = episode.pairs.iter().flat_map(|pair| [&pair.input, &pair.output]);
+            grids.map(|grid| grid.cells().len()).sum()
+        };
+        let examples = task(3).examples;
+        let build = |config: &DatasetConfig, fits: &dyn Fn(&Episode) -> bool| {
+            Items::build("sample", &examples, config, Format::Icl, 0, fits)
+        };
+        let told = build(&config, &|episode| cells(episode) <= 54);
+        let by_cells = build(&DatasetConfig { max_cells: 54, ..config.clone() }, &|_| true);
+        assert_eq!(told.items.len(), 40);
+        let pairs = |items: &Items| -> Vec<Vec<Example>> {
+            (0..items.episodes_per_epoch()).map(|i| items.episode(i, 0).pairs).collect()
+        };
+        assert_eq!(pairs(&told), pairs(&by_cells));
+        assert_ne!(pairs(&told), pairs(&build(&config, &|_| true)));
+        assert_eq!(build(&config, &|_| false).items.len(), 3, "the unaugmented ones");
     }
 
     #[test]
@@ -462,7 +485,7 @@ mod tests {
         let mut large = task(2);
         large.examples[0].input = Grid::filled(16, 3, 2);
         let config = DatasetConfig { permute_rounds: 0, ..finite() };
-        let kept = Items::build("large", &large.examples, &config, Format::Icl, 0);
+        let kept = Items::build("large", &large.examples, &config, Format::Icl, 0, &|_| true);
         // 16 rows cannot be doubled; turned by a quarter they are columns, which cannot be doubled either.
         let fits = |a: &Augmenter| a.apply(&large.examples, &mut stream(0, "", "", 0)).is_some();
         let n_fitting = Augmenter::ALL.iter().filter(|a| fits(a)).count();

@@ -45,6 +45,21 @@ impl EpisodeSource {
     /// # Panics
     /// If the task has no demonstration.
     pub fn new(task: &Task, config: &DatasetConfig, format: Format, seed: u64) -> EpisodeSource {
+        Self::fitting(task, config, format, seed, &|_| true)
+    }
+
+    /// As [`EpisodeSource::new`]; items of a finite dataset that `fits` refuses, each as an episode of its own, are left
+    /// out as those with more than `max_cells` are, before the others are cut to size or filled up.
+    ///
+    /// # Panics
+    /// If the task has no demonstration.
+    pub fn fitting(
+        task: &Task,
+        config: &DatasetConfig,
+        format: Format,
+        seed: u64,
+        fits: &dyn Fn(&Episode) -> bool,
+    ) -> EpisodeSource {
         assert!(!task.examples.is_empty(), "a task has at least one demonstration");
         let mut seen = BTreeSet::new();
         let examples: Vec<_> = task.examples.iter().filter(|&e| seen.insert(e)).cloned().collect();
@@ -52,7 +67,7 @@ impl EpisodeSource {
             (format == Format::Icl && examples.len() < 2).then_some(LeaveOneOutImpossible);
         let format = if problem.is_some() { Format::E2e } else { format };
         let items = (config.sampling == Sampling::Finite)
-            .then(|| Items::build(&task.id, &examples, config, format, seed));
+            .then(|| Items::build(&task.id, &examples, config, format, seed, fits));
         let (task, config) = (task.id.clone(), config.clone());
         EpisodeSource { task, examples, config, format, seed, problem, items }
     }

@@ -12,8 +12,9 @@ mod wgpu;
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
-use burn::tensor::Device;
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 
 #[cfg(not(any(feature = "cpu", feature = "wgpu", feature = "cuda")))]
 compile_error!("choose at least one of the features `cpu`, `wgpu` and `cuda`");
@@ -180,6 +181,23 @@ fn best() -> Result<(Opened, DeviceChoice), DeviceError> {
         }
     }
     Err(why.expect("at least one backend is built, and it did not open"))
+}
+
+/// Floating-point operations a second that products of large matrices reach on a device, from a few of them.
+pub fn speed(device: &Device, dtype: FloatDType) -> f64 {
+    const SIZE: usize = 2048;
+    const AT_LEAST: Duration = Duration::from_millis(200);
+    let matrix = Tensor::<2>::ones([SIZE, SIZE], (device, DType::from(dtype)));
+    // Looking at a number waits for the product.
+    let product = || matrix.clone().matmul(matrix.clone()).slice([0..1, 0..1]).into_data();
+    // The first one may compile.
+    product();
+    let (started, mut products) = (Instant::now(), 0);
+    while started.elapsed() < AT_LEAST {
+        product();
+        products += 1;
+    }
+    f64::from(products) * 2.0 * (SIZE as f64).powi(3) / started.elapsed().as_secs_f64()
 }
 
 fn opened(choice: DeviceChoice) -> Result<(Opened, DeviceChoice), DeviceError> {

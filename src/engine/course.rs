@@ -14,12 +14,16 @@ const LOSS_WINDOW: usize = 16;
 /// Steps after which it is known how long one takes.
 const TRIED: usize = 4;
 
+/// Episodes in a row that may be too large before the fit is given up.
+const PASSED_OVER: usize = 64;
+
 /// A fit under way, as a family does its steps.
 pub(super) trait Steps {
     /// What is fitted, as it stands at a step. Cloning shares it.
     type Values;
 
-    /// One step on an episode of a task, the `t`-th from 1, at `progress` of the schedule; gives the loss before it.
+    /// One step on an episode of a task, the `t`-th from 1, at `progress` of the schedule; gives the loss before it. An
+    /// episode of which nothing can be shown is an error of size ([`EngineError::is_size`]), and changes nothing.
     fn step(
         &mut self,
         task: usize,
@@ -59,6 +63,7 @@ pub(super) fn run<S: Steps>(
     let mut perfect = 0;
     let mut enough = None;
     let mut landing: Option<Landing> = None;
+    let mut passed_over = 0;
     for step in 0..n_steps {
         let landed = landing.as_ref().filter(|l| step >= l.end).map(|l| l.reason);
         if let Some(reason) = clock.ended(step).or(landed) {
@@ -72,13 +77,20 @@ pub(super) fn run<S: Steps>(
         }
         let by_clock = clock.progress(step);
         let progress = landing.as_ref().map_or(by_clock, |l| l.progress(step).max(by_clock));
-        let turn = behind + step;
-        let (task, source) = &sources[turn % sources.len()];
-        let episode = source.episode((turn / sources.len()) as u64);
-        let loss = fit.step(*task, episode, source.format(), step + 1, progress)?;
+        // What is too large follows from sizes alone, so that a repetition passes over the same.
+        let most = passed_over + PASSED_OVER;
+        let (format, loss) = loop {
+            let turn = behind + step + passed_over;
+            let (task, source) = &sources[turn % sources.len()];
+            let episode = source.episode((turn / sources.len()) as u64);
+            match fit.step(*task, episode, source.format(), step + 1, progress) {
+                Err(error) if error.is_size() && passed_over < most => passed_over += 1,
+                loss => break (source.format(), loss?),
+            }
+        };
         let due = config.check_every > 0 && (step + 1) % config.check_every == 0;
         let check = if due && checks { Some(fit.held_out_check()?) } else { None };
-        let (format, seconds) = (source.format(), clock.started.elapsed().as_secs_f64());
+        let seconds = clock.started.elapsed().as_secs_f64();
         let record = FitStep { step: step + 1, format, loss, seconds, progress, check };
         on_step(&record);
         course.curve.push(record);
@@ -99,6 +111,11 @@ pub(super) fn run<S: Steps>(
         }
     }
     course.steps = course.curve.len();
+    if passed_over > 0 {
+        course.notes.push(format!(
+            "{passed_over} episodes were too large even without context and were passed over"
+        ));
+    }
     // The last step is judged like any other, whatever ended the fit: a repetition of it must choose the
     // same weights.
     if best.as_ref().is_none_or(|best| best.step < course.steps) {
@@ -110,12 +127,14 @@ pub(super) fn run<S: Steps>(
     Ok((course, Some(values)))
 }
 
-/// The episodes of each format that is fitted, each with its task's index, and what is to be said about them.
+/// The episodes of each format that is fitted, each with its task's index, and what is to be said about them. Items of
+/// finite datasets that `fits` refuses are left out ([`EpisodeSource::fitting`]).
 ///
 /// Of several tasks, those that have no episodes in a format take no part in it.
 pub(super) fn sources(
     tasks: &[Task],
     plan: FitPlan<'_>,
+    fits: &dyn Fn(&Episode) -> bool,
 ) -> (Vec<(usize, EpisodeSource)>, Vec<String>) {
     let wanted: &[Format] = match plan.fit.format {
         FitFormat::None => &[],
@@ -127,7 +146,7 @@ pub(super) fn sources(
     let mut notes = Vec::new();
     for (index, task) in tasks.iter().enumerate() {
         for &format in wanted {
-            let source = EpisodeSource::new(task, plan.dataset, format, plan.seed);
+            let source = EpisodeSource::fitting(task, plan.dataset, format, plan.seed, fits);
             if tasks.len() > 1 && source.problem().is_some() {
                 continue;
             }

@@ -43,11 +43,20 @@ pub struct ModelInfo {
     pub device: String,
 }
 
+/// What an adapter says of its base model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Base {
+    /// SHA-256 of its weights, as [`ModelInfo::sha256`].
+    Sha256(String),
+    /// A name alone, all that PEFT knows: an identifier, a path, or nothing.
+    Named(String),
+}
+
 /// What a fit has learnt: nothing of the base model, only what was added for the task.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Adapter {
-    /// SHA-256 of the base model's weights; empty if it is not known, as of an adapter that PEFT has trained.
-    pub base: String,
+    /// The model that it belongs to.
+    pub base: Base,
     /// Formats it was fitted in, and predicts in.
     pub formats: Vec<Format>,
     /// Shape of the low-rank update; `None` if all weights were fitted.
@@ -73,11 +82,28 @@ impl Adapter {
     /// # Errors
     /// [`EngineError::WrongBase`].
     pub fn check_base(&self, model: &ModelInfo) -> Result<(), EngineError> {
-        if self.base.is_empty() || self.base == model.sha256 {
-            return Ok(());
+        match &self.base {
+            Base::Sha256(found) if *found != model.sha256 => {
+                let (expected, found) = (model.sha256.clone(), found.clone());
+                Err(EngineError::WrongBase { expected, found })
+            }
+            _ => Ok(()),
         }
-        let (expected, found) = (model.sha256.clone(), self.base.clone());
-        Err(EngineError::WrongBase { expected, found })
+    }
+
+    /// Why it is doubtful whether an adapter that knows its base model's name alone belongs to a model: they have
+    /// different names. The same weights may have several, so that this is no error.
+    pub fn doubt(&self, model: &ModelInfo) -> Option<String> {
+        let Base::Named(name) = &self.base else { return None };
+        let last =
+            |name: &str| name.trim_end_matches('/').rsplit('/').next().map(str::to_lowercase);
+        (!name.is_empty() && last(name) != last(&model.name)).then(|| {
+            format!(
+                "the adapter names {name} as its base model, and this is {}; if that is another model of the same sizes, \
+                 the adapter does not belong to it",
+                model.name
+            )
+        })
     }
 }
 
@@ -228,6 +254,13 @@ pub enum EngineError {
     /// The device failed.
     #[error("the device failed: {0}")]
     Device(String),
+}
+
+impl EngineError {
+    /// Whether something is too large, so that something smaller may do.
+    pub fn is_size(&self) -> bool {
+        matches!(self, Self::Memory { .. } | Self::TooLong { .. })
+    }
 }
 
 /// Everything a fit is told.

@@ -8,11 +8,13 @@ use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::tensor::{Dtype, SafeTensors, TensorInfo, TensorView};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::config::CONFIG_FILE;
 use super::model::Llama;
+use super::tokenizer::TOKENIZER;
 use crate::contamination::TrainingPairs;
-use crate::memory::map_file;
+use crate::memory::{map_file, release};
 use crate::model::{HostTensor, to_host};
 
 const ONE_FILE: &str = "model.safetensors";
@@ -162,15 +164,31 @@ impl Shard {
 
     /// A tensor as 32-bit floats in host memory.
     pub(super) fn host(&self, name: &str) -> Result<HostTensor, CheckpointError> {
+        Ok(HostTensor {
+            shape: self.found(name)?.0.shape.clone(),
+            values: self.numbers(name, |v| v)?,
+        })
+    }
+
+    /// A tensor's numbers, each as `number` makes it of the 32-bit float that it is or, of 16 bits, becomes exactly.
+    fn numbers<T>(&self, name: &str, number: impl Fn(f32) -> T) -> Result<Vec<T>, CheckpointError> {
         let (info, bytes) = self.found(name)?;
-        let shape = info.shape.clone();
-        let values = match info.dtype {
-            Dtype::F32 => floats(bytes),
-            Dtype::F16 => words(bytes).map(|b| f16::from_bits(b).to_f32()).collect(),
-            Dtype::BF16 => words(bytes).map(|b| bf16::from_bits(b).to_f32()).collect(),
-            other => return Err(self.bad_dtype(name, other)),
-        };
-        Ok(HostTensor { shape, values })
+        let words = || bytes.as_chunks::<2>().0.iter().map(|&b| u16::from_le_bytes(b));
+        match info.dtype {
+            Dtype::F32 => {
+                let floats = bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b));
+                Ok(floats.map(number).collect())
+            }
+            Dtype::F16 => Ok(words().map(|b| number(f16::from_bits(b).to_f32())).collect()),
+            Dtype::BF16 => Ok(words().map(|b| number(bf16::from_bits(b).to_f32())).collect()),
+            other => Err(self.bad_dtype(name, other)),
+        }
+    }
+
+    /// Lets go of the memory of a tensor that was read.
+    fn release(&self, info: &TensorInfo) {
+        let (from, to) = info.data_offsets;
+        release(&self.map, self.start + from..self.start + to);
     }
 
     fn found(&self, name: &str) -> Result<(&TensorInfo, &[u8]), CheckpointError> {
@@ -184,14 +202,6 @@ impl Shard {
     }
 }
 
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect()
-}
-
-fn words(bytes: &[u8]) -> impl Iterator<Item = u16> {
-    bytes.as_chunks::<2>().0.iter().map(|&b| u16::from_le_bytes(b))
-}
-
 /// A checkpoint whose tensors are taken one by one; what is left at the end has no place in the network.
 pub(super) struct Checkpoint<'a> {
     folder: PathBuf,
@@ -199,6 +209,8 @@ pub(super) struct Checkpoint<'a> {
     /// The shard of each tensor.
     places: BTreeMap<String, usize>,
     taken: BTreeSet<String>,
+    /// Of all that was taken so far, in its order.
+    hash: Sha256,
     dtype: DType,
     device: &'a Device,
 }
@@ -219,7 +231,8 @@ impl<'a> Checkpoint<'a> {
         } else {
             return Err(CheckpointError::NoWeights { folder: folder.into() });
         };
-        Ok(Self { folder: folder.into(), shards, places, taken: BTreeSet::new(), dtype, device })
+        let (folder, taken, hash) = (folder.into(), BTreeSet::new(), Sha256::new());
+        Ok(Self { folder, shards, places, taken, hash, dtype, device })
     }
 
     pub(super) fn holds(&self, name: &str) -> bool {
@@ -241,17 +254,18 @@ impl<'a> Checkpoint<'a> {
             let (path, name, found) = (shard.path.clone(), name.into(), info.shape.clone());
             return Err(CheckpointError::Shape { path, name, expected: shape.to_vec(), found });
         }
-        // The one copy: from the mapped file to the device, in the stored format.
-        let data = match info.dtype {
-            Dtype::F32 => TensorData::new(floats(bytes), shape),
-            Dtype::F16 => {
-                TensorData::new(words(bytes).map(f16::from_bits).collect::<Vec<_>>(), shape)
-            }
-            Dtype::BF16 => {
-                TensorData::new(words(bytes).map(bf16::from_bits).collect::<Vec<_>>(), shape)
-            }
-            other => return Err(shard.bad_dtype(name, other)),
+        // The one copy: from the mapped file to the device, in the format that is wanted there.
+        let data = match self.dtype {
+            DType::F16 => TensorData::new(shard.numbers(name, f16::from_f32)?, shape),
+            DType::BF16 => TensorData::new(shard.numbers(name, bf16::from_f32)?, shape),
+            _ => TensorData::new(shard.numbers(name, |v| v)?, shape),
         };
+        // While the bytes are at hand: a large checkpoint is read once.
+        for part in [name.as_bytes(), format!("{:?} {shape:?}", info.dtype).as_bytes(), bytes] {
+            self.hash.update((part.len() as u64).to_le_bytes());
+            self.hash.update(part);
+        }
+        shard.release(info);
         self.taken.insert(name.to_owned());
         Ok(Tensor::from_data(data, (self.device, self.dtype)))
     }
@@ -263,7 +277,11 @@ impl<'a> Checkpoint<'a> {
         }
         let part = |name: &str| self.shards[self.places[name]].found(name);
         let ((a, x), (b, y)) = (part(head)?, part(embedding)?);
-        if (a.dtype, &a.shape, x) != (b.dtype, &b.shape, y) {
+        let same = (a.dtype, &a.shape, x) == (b.dtype, &b.shape, y);
+        for (name, info) in [(head, a), (embedding, b)] {
+            self.shards[self.places[name]].release(info);
+        }
+        if !same {
             let path = self.shards[self.places[head]].path.clone();
             return Err(CheckpointError::NotTied { path, name: head.into() });
         }
@@ -271,8 +289,8 @@ impl<'a> Checkpoint<'a> {
         Ok(())
     }
 
-    /// Checks that nothing is left.
-    pub(super) fn finish(self) -> Result<(), CheckpointError> {
+    /// Checks that nothing is left; gives the hash of all that was taken: names, formats, shapes and bytes.
+    pub(super) fn finish(self) -> Result<Sha256, CheckpointError> {
         // Early Llama checkpoints store the rotary frequencies, which follow from the configuration.
         let known = |name: &str| name.ends_with("rotary_emb.inv_freq");
         let left = self.places.iter().find(|(n, _)| !self.taken.contains(*n) && !known(n));
@@ -281,28 +299,23 @@ impl<'a> Checkpoint<'a> {
                 let path = self.shards[shard].path.clone();
                 Err(CheckpointError::Unexpected { path, name: name.clone() })
             }
-            None => Ok(()),
+            None => Ok(self.hash),
         }
     }
 }
 
-/// The files of a checkpoint that decide its numbers: configuration, tokenizer, weights, in this order.
+/// The files of a checkpoint that are not there: of configuration, tokenizer and weights.
 ///
 /// # Errors
-/// [`CheckpointError`] if there are no weights, or their index cannot be read.
-pub fn checkpoint_files(folder: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
-    let mut files = vec![folder.join(CONFIG_FILE), folder.join("tokenizer.json")];
-    if folder.join(ONE_FILE).exists() {
-        files.push(folder.join(ONE_FILE));
-    } else if folder.join(INDEX).exists() {
-        let names: BTreeSet<String> =
-            weight_map(folder)?.into_iter().map(|(_, file)| file).collect();
-        files.extend(names.into_iter().map(|file| folder.join(file)));
+/// [`CheckpointError`] if the weights' index cannot be read.
+pub fn missing_files(folder: &Path) -> Result<Vec<String>, CheckpointError> {
+    let mut files = BTreeSet::from([CONFIG_FILE.to_owned(), TOKENIZER.to_owned()]);
+    if folder.join(INDEX).exists() && !folder.join(ONE_FILE).exists() {
+        files.extend(weight_map(folder)?.into_iter().map(|(_, file)| file));
     } else {
-        return Err(CheckpointError::NoWeights { folder: folder.into() });
+        files.insert(ONE_FILE.to_owned());
     }
-    files.retain(|file| file.exists());
-    Ok(files)
+    Ok(files.into_iter().filter(|file| !folder.join(file).exists()).collect())
 }
 
 /// Key of the metadata entry that holds the hashes of the training pairs, 16 hexadecimal digits each.

@@ -204,9 +204,17 @@ impl Lora {
         Self { config: self.config.clone(), pairs: self.pairs.iter().map(pair).collect() }
     }
 
-    /// The layer's factors, `A` with the scale in it; `None` if the layer is not adapted.
-    pub(super) fn factors(&self, layer: Option<usize>, target: Target) -> Option<[Tensor<2>; 2]> {
-        let pair = self.pairs.get(&Module { layer, target })?;
-        Some([pair.a.clone() * self.config.scale(), pair.b.clone()])
+    /// What a layer's update `scale·(x·Aᵀ)·Bᵀ` makes of the first product, which `inner` makes of `Aᵀ`; `None` if the
+    /// layer is not adapted.
+    pub(super) fn update(
+        &self,
+        layer: Option<usize>,
+        target: Target,
+        inner: impl FnOnce(Tensor<2>) -> Tensor<2>,
+    ) -> Option<Tensor<2>> {
+        let LoraPair { a, b } = self.pairs.get(&Module { layer, target })?;
+        // Scaled where it is smallest: `scale·A` would be made anew for every token that is decoded.
+        let inner = inner(a.clone().transpose()) * self.config.scale();
+        Some(inner.matmul(b.clone().transpose()))
     }
 }

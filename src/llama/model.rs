@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData, activation};
+use sha2::Sha256;
 
 use super::attention::{Behind, KvCache, Visibility, attend};
 use super::batch::{Batch, InputError};
@@ -159,11 +160,9 @@ impl<'a> Pass<'a> {
         let ids = TensorData::new(ids, [n]);
         let ids = Tensor::<1, Int>::from_data(ids, &self.model.device());
         let x = self.model.embed_tokens.clone().select(0, ids.clone());
-        match self.lora.and_then(|lora| lora.factors(None, Target::EmbedTokens)) {
-            Some([a, b]) => {
-                let update = a.transpose().select(0, ids).matmul(b.transpose());
-                x.clone() + update.cast(x.dtype())
-            }
+        let update = |lora: &Lora| lora.update(None, Target::EmbedTokens, |a| a.select(0, ids));
+        match self.lora.and_then(update) {
+            Some(update) => x.clone() + update.cast(x.dtype()),
             None => x,
         }
     }
@@ -196,14 +195,25 @@ impl Llama {
     /// # Errors
     /// [`LlamaError`] if the configuration is not supported, or the weights are damaged or do not fit it.
     pub fn load(folder: &Path, dtype: FloatDType, device: &Device) -> Result<Self, LlamaError> {
+        Self::load_hashed(folder, dtype, device).map(|(model, _)| model)
+    }
+
+    /// As [`Llama::load`]; with the hash of the weights as they are stored, however they are cut into files.
+    ///
+    /// # Errors
+    /// As [`Llama::load`].
+    pub fn load_hashed(
+        folder: &Path,
+        dtype: FloatDType,
+        device: &Device,
+    ) -> Result<(Self, Sha256), LlamaError> {
         let config = LlamaConfig::load(folder)?;
         let mut file = Checkpoint::open(folder, dtype.into(), device)?;
         let model = Self::take(config, &mut file)?;
         if model.config.tie_word_embeddings {
             file.is_tied(HEAD, EMBEDDING)?;
         }
-        file.finish()?;
-        Ok(model)
+        Ok((model, file.finish()?))
     }
 
     /// A model of the parameters that `value` gives for each name and shape; vectors come as one row.
@@ -362,7 +372,7 @@ impl Llama {
 
     /// Scores from hidden states, `[n, hidden_size]` → `[n, vocab_size]`.
     pub(super) fn project(&self, hidden: Tensor<2>, lora: Option<&Lora>) -> Tensor<2> {
-        linear(hidden, &self.lm_head, lora, None, Target::LmHead)
+        linear(&Input::new(hidden), &self.lm_head, lora, None, Target::LmHead)
     }
 
     /// Scores from the hidden states of some tokens, counted row by row.
@@ -475,10 +485,11 @@ impl Block {
 
         let h = rms_norm(x.clone(), &self.post_attention_layernorm, eps);
         let linear =
-            |l: &Linear, target: Target, x: Tensor<2>| linear(x, l, pass.lora, Some(i), target);
-        let gate = activation::silu(linear(&self.gate_proj, Target::GateProj, h.clone()));
-        let up = linear(&self.up_proj, Target::UpProj, h);
-        x + linear(&self.down_proj, Target::DownProj, gate * up)
+            |l: &Linear, target: Target, x: &Input| linear(x, l, pass.lora, Some(i), target);
+        let h = Input::new(h);
+        let gate = activation::silu(linear(&self.gate_proj, Target::GateProj, &h));
+        let up = linear(&self.up_proj, Target::UpProj, &h);
+        x + linear(&self.down_proj, Target::DownProj, &Input::new(gate * up))
     }
 
     /// The block as one operation; `None` where that is not possible.
@@ -527,9 +538,10 @@ impl Block {
         let config = &pass.model.config;
         let LlamaConfig { num_attention_heads, num_key_value_heads, head_dim, .. } = *config;
         let (rotation, visibility) = pass.tensors();
+        let h = Input::new(h);
         // [n_rows, n_heads, length, head_dim]
         let heads = |l: &Linear, target: Target, norm: &Option<Tensor<1>>, n_heads: usize| {
-            let x = linear(h.clone(), l, pass.lora, Some(i), target);
+            let x = linear(&h, l, pass.lora, Some(i), target);
             let x = match norm {
                 Some(norm) => {
                     rms_norm(x.reshape([n * n_heads, head_dim]), norm, config.rms_norm_eps)
@@ -548,7 +560,7 @@ impl Block {
         };
         let read = attend(q, k, v, visibility).swap_dims(1, 2);
         let read = read.reshape([n, num_attention_heads * head_dim]);
-        linear(read, &self.o_proj, pass.lora, Some(i), Target::OProj)
+        linear(&Input::new(read), &self.o_proj, pass.lora, Some(i), Target::OProj)
     }
 }
 
@@ -562,26 +574,39 @@ fn constant<const D: usize>(tensor: &Tensor<D>) -> Tensor<D> {
     Tensor::from_inner(tensor.clone())
 }
 
+/// What linear layers read.
+struct Input {
+    x: Tensor<2>,
+    /// The same in f32, for adapters: made once for all layers that read it, because the backward pass keeps it.
+    wide: OnceCell<Tensor<2>>,
+}
+
+impl Input {
+    fn new(x: Tensor<2>) -> Self {
+        Self { x, wide: OnceCell::new() }
+    }
+
+    fn wide(&self) -> Tensor<2> {
+        self.wide.get_or_init(|| self.x.clone().cast(DType::F32)).clone()
+    }
+}
+
 /// `x·Wᵀ + bias`, and `scale·(x·Aᵀ)·Bᵀ` on top if the layer is adapted.
 ///
 /// The update stays on the side of the activations: `W + scale·B·A` would be a second copy of the weights.
 fn linear(
-    x: Tensor<2>,
+    input: &Input,
     layer: &Linear,
     lora: Option<&Lora>,
     block: Option<usize>,
     target: Target,
 ) -> Tensor<2> {
-    let dtype = x.dtype();
-    let mut y = x.clone().matmul(layer.weight.clone().transpose());
+    let mut y = input.x.clone().matmul(layer.weight.clone().transpose());
     if let Some(bias) = &layer.bias {
         y = y + bias.clone().unsqueeze();
     }
-    match lora.and_then(|lora| lora.factors(block, target)) {
-        Some([a, b]) => {
-            let update = x.cast(DType::F32).matmul(a.transpose()).matmul(b.transpose());
-            y + update.cast(dtype)
-        }
+    match lora.and_then(|lora| lora.update(block, target, |a| input.wide().matmul(a))) {
+        Some(update) => y + update.cast(input.x.dtype()),
         None => y,
     }
 }

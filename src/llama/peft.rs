@@ -100,28 +100,36 @@ pub fn save_adapter(folder: &Path, lora: &Lora, base: &str) -> Result<(), PeftEr
 /// # Errors
 /// [`PeftError`] as [`read_adapter`], and if the tensors do not fit the model.
 pub fn load_adapter(folder: &Path, model: &Llama) -> Result<Lora, PeftError> {
-    let (config, tensors) = read_adapter(folder)?;
+    let PeftAdapter { config, tensors, .. } = read_adapter(folder)?;
     Lora::from_tensors(&config, &tensors, model).map_err(|BadTensor { name, problem }| {
         PeftError::Tensor { path: folder.join(TENSORS), name, problem }
     })
 }
 
-/// Reads the settings and the tensors of a LoRA adapter in PEFT's files. Where the settings name its layers by a
-/// pattern, `target_modules` is empty.
+/// What PEFT's files hold of a LoRA adapter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeftAdapter {
+    /// Its settings; where they name its layers by a pattern, `target_modules` is empty.
+    pub config: LoraConfig,
+    /// What they call the base model, an identifier or a path; empty if they do not.
+    pub base: String,
+    /// Its tensors by PEFT's names.
+    pub tensors: BTreeMap<String, HostTensor>,
+}
+
+/// Reads a LoRA adapter in PEFT's files.
 ///
 /// # Errors
 /// [`PeftError`] if a file is missing or damaged, or the configuration asks for what is not supported (DoRA, trained
 /// biases, ranks that differ between layers, ..).
-pub fn read_adapter(
-    folder: &Path,
-) -> Result<(LoraConfig, BTreeMap<String, HostTensor>), PeftError> {
-    let config = read_config(&folder.join(CONFIG))?;
+pub fn read_adapter(folder: &Path) -> Result<PeftAdapter, PeftError> {
+    let (config, base) = read_config(&folder.join(CONFIG))?;
     let file = Shard::open(folder.join(TENSORS))?;
     let mut tensors = BTreeMap::new();
     for name in file.names() {
         tensors.insert(name.clone(), file.host(name)?);
     }
-    Ok((config, tensors))
+    Ok(PeftAdapter { config, base, tensors })
 }
 
 /// A tensor that does not fit the model.
@@ -245,8 +253,8 @@ const KNOWN: [&str; 16] = [
     "use_rslora",
 ];
 
-/// The settings; the targets only if they are a list and not a pattern.
-fn read_config(path: &Path) -> Result<LoraConfig, PeftError> {
+/// The settings, with the targets only if they are a list and not a pattern; and the base model's name.
+fn read_config(path: &Path) -> Result<(LoraConfig, String), PeftError> {
     let text = std::fs::read_to_string(path).map_err(|source| PeftError::Io {
         action: "read",
         path: path.into(),
@@ -298,10 +306,12 @@ fn read_config(path: &Path) -> Result<LoraConfig, PeftError> {
             return Err(bad("target_modules", other.to_string(), supported));
         }
     };
-    Ok(LoraConfig {
+    let config = LoraConfig {
         rank: rank as usize,
         alpha: alpha as f32,
         rank_stabilized: value("use_rslora").as_bool().unwrap_or(false),
         target_modules,
-    })
+    };
+    let base = value("base_model_name_or_path").as_str().unwrap_or_default();
+    Ok((config, base.to_owned()))
 }

@@ -9,7 +9,7 @@ use super::config::LlamaConfig;
 use crate::arc::write_atomically;
 use crate::text::tokenizer_json;
 
-const TOKENIZER: &str = "tokenizer.json";
+pub(super) const TOKENIZER: &str = "tokenizer.json";
 const SETTINGS: &str = "tokenizer_config.json";
 
 /// The tokens of the vocabulary that [`write_tokenizer`] writes: those of NVARC's format, a token a cell.

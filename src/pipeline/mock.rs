@@ -15,8 +15,8 @@ use crate::arc::{ColorPermutation, Example, Grid, Task, Test, View};
 use crate::candidate::{CellMap, MapMeta, N_CLASSES, Predictions};
 use crate::dataset::Format;
 use crate::engine::{
-    Adapter, Check, Engine, EngineError, Fit, FitLimits, FitPlan, FitStep, HostTensor, ModelInfo,
-    PredictPlan, StopReason,
+    Adapter, Base, Check, Engine, EngineError, Fit, FitLimits, FitPlan, FitStep, HostTensor,
+    ModelInfo, PredictPlan, StopReason,
 };
 use crate::recipe::Recipe;
 
@@ -115,7 +115,12 @@ impl Engine for Mock {
         let values = vec![f32::from(hash.finalize()[0])];
         let tensors = [("number".to_owned(), HostTensor { shape: vec![1], values })].into();
         let lora = Some(plan.lora.clone());
-        let adapter = Adapter { base: self.info().sha256, formats: vec![format], lora, tensors };
+        let adapter = Adapter {
+            base: Base::Sha256(self.info().sha256),
+            formats: vec![format],
+            lora,
+            tensors,
+        };
         let steps = curve.len();
         Ok(Fit { adapter: Some(adapter), curve, steps, best_step: steps, stop, notes: Vec::new() })
     }

@@ -113,21 +113,10 @@ impl Hub {
         identifier: &str,
         say: &mut dyn FnMut(&str),
     ) -> Result<PathBuf, HubError> {
-        let repository = self.cache.join(format!("models--{}", identifier.replace('/', "--")));
-        let reference = repository.join("refs/main");
-        if let Ok(commit) = fs::read_to_string(&reference) {
-            let folder = repository.join("snapshots").join(commit.trim());
-            if missing(&folder).is_none() {
-                return Ok(folder);
-            }
+        if let Some(folder) = self.cached(identifier).filter(|folder| missing(folder).is_none()) {
+            return Ok(folder);
         }
-        let (commit, names) = self.revision(identifier)?;
-        let folder = repository.join("snapshots").join(&commit);
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |source| HubError::Io { path, source }
-        };
-        fs::create_dir_all(&folder).map_err(io(&folder))?;
+        let Revision { commit, names, folder } = self.revision(identifier)?;
         let has = |file: &str| names.iter().any(|name| name == file);
         let weights = if has(ONE_FILE) { ONE_FILE } else { INDEX };
         for file in NEEDED.into_iter().chain([weights]) {
@@ -146,14 +135,40 @@ impl Hub {
         while let Some(file) = missing(&folder) {
             self.download(identifier, &commit, &file, &folder, say)?;
         }
-        let refs = repository.join("refs");
-        fs::create_dir_all(&refs).map_err(io(&refs))?;
-        fs::write(&reference, &commit).map_err(io(&reference))?;
+        let reference = self.repository(identifier).join("refs/main");
+        write(&reference, &commit).map_err(|source| HubError::Io { path: reference, source })?;
         Ok(folder)
     }
 
-    /// The commit of a repository's main branch, and the names of its files.
-    fn revision(&self, identifier: &str) -> Result<(String, Vec<String>), HubError> {
+    /// A folder with the configuration of the checkpoint that `identifier` names: the checkpoint's own in the cache, or one
+    /// to which that file alone is downloaded.
+    ///
+    /// # Errors
+    /// [`HubError`] if it is neither in the cache nor to be had.
+    pub fn configuration(&self, identifier: &str) -> Result<PathBuf, HubError> {
+        let [config, _] = NEEDED;
+        if let Some(folder) = self.cached(identifier).filter(|f| f.join(config).exists()) {
+            return Ok(folder);
+        }
+        let Revision { commit, folder, .. } = self.revision(identifier)?;
+        self.download(identifier, &commit, config, &folder, &mut |_| ())?;
+        Ok(folder)
+    }
+
+    /// The folder of a checkpoint's files and what is known of it.
+    fn repository(&self, identifier: &str) -> PathBuf {
+        self.cache.join(format!("models--{}", identifier.replace('/', "--")))
+    }
+
+    /// The folder of the files that the cache has of a checkpoint, as far as it was once whole.
+    fn cached(&self, identifier: &str) -> Option<PathBuf> {
+        let repository = self.repository(identifier);
+        let commit = fs::read_to_string(repository.join("refs/main")).ok()?;
+        Some(repository.join("snapshots").join(commit.trim()))
+    }
+
+    /// What a repository's main branch is at.
+    fn revision(&self, identifier: &str) -> Result<Revision, HubError> {
         let bad = |reason: &str| HubError::Answer {
             identifier: identifier.to_owned(),
             reason: reason.to_owned(),
@@ -168,7 +183,10 @@ impl Hub {
         }
         let files = answer["siblings"].as_array().ok_or_else(|| bad("no `siblings`"))?;
         let names = files.iter().filter_map(|file| file["rfilename"].as_str().map(str::to_owned));
-        Ok((commit.to_owned(), names.collect()))
+        let folder = self.repository(identifier).join("snapshots").join(commit);
+        fs::create_dir_all(&folder)
+            .map_err(|source| HubError::Io { path: folder.clone(), source })?;
+        Ok(Revision { commit: commit.to_owned(), names: names.collect(), folder })
     }
 
     /// Downloads one file, from where an earlier attempt has left off.
@@ -218,6 +236,20 @@ impl Hub {
         let complaint = complaint.lines().find(|line| !line.trim().is_empty());
         Err(failed(complaint.map_or_else(|| output.status.to_string(), str::to_owned)))
     }
+}
+
+/// A commit of a repository.
+struct Revision {
+    commit: String,
+    /// Its files.
+    names: Vec<String>,
+    /// Where they go; it is there.
+    folder: PathBuf,
+}
+
+fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    fs::create_dir_all(path.parent().unwrap_or(path))?;
+    fs::write(path, text)
 }
 
 /// The first file that a folder lacks to be a checkpoint.
@@ -350,6 +382,25 @@ mod tests {
         let offline = Hub { endpoint: "http://127.0.0.1:1".into(), ..hub };
         assert_eq!(offline.checkpoint("me/tiny", &mut |_| ()).unwrap(), folder);
         assert_eq!(requests.lock().unwrap().len(), 6);
+    }
+
+    #[test]
+    fn a_configuration_is_downloaded_without_the_rest() {
+        let cache = tempfile::tempdir().unwrap();
+        let (endpoint, requests) = serve(files());
+        let hub = Hub { endpoint, cache: cache.path().to_owned(), token: None };
+        let folder = hub.configuration("me/tiny").unwrap();
+        let n_files = || fs::read_dir(&folder).unwrap().count();
+        assert_eq!(
+            (fs::read_to_string(folder.join("config.json")).unwrap().as_str(), n_files()),
+            ("{}", 1)
+        );
+        // The checkpoint is not taken to be here, and then its own configuration is.
+        assert_eq!(hub.checkpoint("me/tiny", &mut |_| ()).unwrap(), folder);
+        assert_eq!(n_files(), 5);
+        let asked = requests.lock().unwrap().len();
+        assert_eq!(hub.configuration("me/tiny").unwrap(), folder);
+        assert_eq!(requests.lock().unwrap().len(), asked);
     }
 
     #[test]

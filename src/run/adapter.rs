@@ -15,8 +15,8 @@ use super::files::hint;
 use crate::adapter::{LoraConfig, PeftConfig};
 use crate::arc::write_atomically;
 use crate::dataset::Format;
-use crate::engine::{Adapter, Family, HostTensor, ModelInfo};
-use crate::llama::{PeftError, read_adapter};
+use crate::engine::{Adapter, Base, Family, HostTensor, ModelInfo};
+use crate::llama::{PeftAdapter, PeftError, read_adapter};
 
 /// File of the adapter's shape.
 const CONFIG: &str = "adapter_config.json";
@@ -80,7 +80,7 @@ pub fn save_adapter(
     };
     fs::create_dir_all(directory).map_err(io("make", directory))?;
     let tensors = directory.join(TENSORS);
-    write_atomically(&tensors, &tensor_bytes(adapter)).map_err(io("write", &tensors))?;
+    write_atomically(&tensors, &tensor_bytes(adapter, base)).map_err(io("write", &tensors))?;
     // A full fit has no PEFT configuration.
     if let Some(lora) = &adapter.lora {
         let config = directory.join(CONFIG);
@@ -91,9 +91,9 @@ pub fn save_adapter(
     Ok(())
 }
 
-fn tensor_bytes(adapter: &Adapter) -> Vec<u8> {
+fn tensor_bytes(adapter: &Adapter, base: &ModelInfo) -> Vec<u8> {
     let header = Header {
-        base_sha256: adapter.base.clone(),
+        base_sha256: base.sha256.clone(),
         formats: adapter.formats.clone(),
         lora: adapter.lora.is_some(),
     };
@@ -112,8 +112,8 @@ fn tensor_bytes(adapter: &Adapter) -> Vec<u8> {
         .expect("views of consistent shapes can be written")
 }
 
-/// Reads an adapter that [`save_adapter`] has written, or a LoRA adapter of a language model that PEFT has: of that it
-/// is not known which weights it belongs to, and it is taken to be in-context.
+/// Reads an adapter that [`save_adapter`] has written, or a LoRA adapter of a language model that PEFT has: of that
+/// only the name of its base model is known, and it is taken to be in-context.
 ///
 /// # Errors
 /// [`AdapterError`] if a file is missing, cut short, or no such adapter.
@@ -125,11 +125,11 @@ pub fn load_adapter(directory: &Path) -> Result<Adapter, AdapterError> {
     let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(e.to_string()))?;
     let header = metadata.metadata().as_ref().and_then(|m| m.get(HEADER_KEY));
     let Some(header) = header else {
-        let (lora, tensors) = read_adapter(directory)?;
+        let PeftAdapter { config, base, tensors } = read_adapter(directory)?;
         return Ok(Adapter {
-            base: String::new(),
+            base: Base::Named(base),
             formats: vec![Format::Icl],
-            lora: Some(lora),
+            lora: Some(config),
             tensors,
         });
     };
@@ -147,7 +147,8 @@ pub fn load_adapter(directory: &Path) -> Result<Adapter, AdapterError> {
         tensors.insert(name.to_owned(), HostTensor { shape: view.shape().to_vec(), values });
     }
     let lora = header.lora.then(|| load_lora_config(&directory.join(CONFIG))).transpose()?;
-    Ok(Adapter { base: header.base_sha256, formats: header.formats, lora, tensors })
+    let base = Base::Sha256(header.base_sha256);
+    Ok(Adapter { base, formats: header.formats, lora, tensors })
 }
 
 fn load_lora_config(path: &Path) -> Result<LoraConfig, AdapterError> {
@@ -191,7 +192,7 @@ mod tests {
         });
         let tensors = [("b.lora_A.weight", vec![2, 5]), ("b.lora_B.weight", vec![3, 2])];
         Adapter {
-            base: "abc".into(),
+            base: Base::Sha256("abc".into()),
             formats: vec![Format::Icl, Format::E2e],
             lora,
             tensors: tensors.iter().map(|(n, s)| ((*n).to_owned(), tensor(s))).collect(),

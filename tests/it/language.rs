@@ -280,7 +280,11 @@ fn a_model_of_the_hub_is_looked_for_in_the_cache_and_the_network() {
     };
     let found = doctor("me/tiny");
     assert_eq!(found["problem"], json!(false), "{found}");
-    assert!(found["says"].as_str().unwrap().starts_with("me/tiny ("), "{found}");
+    assert!(found["says"].as_str().unwrap().starts_with("Qwen3, "), "{found}");
+    // Its weights are not read.
+    let weights = place.path("hub/models--me--tiny/snapshots/abc123/model.safetensors");
+    fs::remove_file(weights).unwrap();
+    assert_eq!(doctor("me/tiny"), found);
     let other = doctor("me/other");
     assert_eq!(other["problem"], json!(true), "{other}");
     assert!(other["says"].as_str().unwrap().contains("give the folder of a downloaded checkpoint"));
@@ -408,6 +412,21 @@ fn adapters_are_fitted_kept_and_predicted_with_and_peft_s_own_are_read() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/qwen3/adapter");
     let (own, code) = place.json(&predict("model", golden.to_str().unwrap()));
     assert_eq!((code, &own["failed"]), (0, &json!(0)), "{own}");
+    // PEFT's adapter says that its base is called `qwen3`, and knows no more of it.
+    let doubt = own["notes"][0].as_str().unwrap();
+    assert!(doubt.contains("names qwen3 as its base model, and this is model"), "{own}");
+    fs::rename(place.path("model"), place.path("Qwen3")).unwrap();
+    let (own, code) = place.json(&predict("Qwen3", golden.to_str().unwrap()));
+    assert_eq!((code, &own["notes"]), (0, &json!([])), "{own}");
+    // One of ours knows the weights: the same under another name are its base, others of the same sizes are not.
+    assert_eq!(place.json(&predict("Qwen3", "adapter")).1, 0);
+    checkpoint(&place, "qwen3", "changed");
+    let path = place.path("changed/model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(path, bytes).unwrap();
+    let error = refusal(&place, &predict("changed", "adapter"));
+    assert!(error.contains("the adapter was fitted on the base model"), "{error}");
     let error = refusal(&place, &predict("other", "adapter"));
     assert!(error.contains("the adapter was fitted on the base model"), "{error}");
     let output = place.arc(&predict("other", golden.to_str().unwrap())).output().unwrap();

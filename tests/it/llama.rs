@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 
 use crate::common::Place;
 
-const MODELS: [&str; 5] = ["llama", "llama-tied", "mistral-nemo", "qwen2", "qwen3"];
+const MODELS: [&str; 6] = ["llama", "llama-tied", "mistral-nemo", "qwen2", "qwen3", "qwen3-tied"];
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
@@ -954,12 +954,24 @@ fn what_pretrain_exports_loads_back() {
     }
 }
 
+/// The memory that this process holds now, from which its peak is counted anew.
+fn memory_now() -> u64 {
+    fs::write("/proc/self/clear_refs", "5").unwrap();
+    arc_ttt::memory::peak_bytes().unwrap()
+}
+
 /// Runs in a process of its own, which the test below starts: a process has one highest memory.
 #[test]
 fn measured_step() {
     let Ok(kind) = std::env::var("ARC_TTT_MEASURE") else { return };
     let (config, work) = measured(&kind);
     let mut model = Llama::random(config, 0, &Device::flex());
+    if work.weight_bytes == 2 {
+        let mut weights = model.parameters().into_iter();
+        model = Llama::from_parameters(model.config.clone(), |_, _| {
+            weights.next().unwrap().2.cast(FloatDType::BF16)
+        });
+    }
     model.fused = work.fused;
     let lora = LoraConfig {
         rank: work.rank,
@@ -976,7 +988,7 @@ fn measured_step() {
     let adamw = AdamW { betas: [0.9, 0.999], weight_decay: 0.0 };
     let mut trainer = Trainer::new(&model, lora, adamw, 0.0)
         .with_gradient_checkpointing(work.gradient_checkpointing);
-    let before = arc_ttt::memory::peak_bytes().unwrap();
+    let before = memory_now();
     trainer.step(&batch, 1e-3).unwrap();
     println!("MEASURED {}", arc_ttt::memory::peak_bytes().unwrap() - before);
 }
@@ -991,8 +1003,11 @@ fn measured_config() -> Value {
 }
 
 fn measured(kind: &str) -> (LlamaConfig, Workload) {
-    let text = measured_config().to_string();
-    let config = LlamaConfig::parse(&text, Path::new("config.json")).unwrap();
+    let mut config = measured_config();
+    if kind.starts_with("head") {
+        config["vocab_size"] = json!(40_000);
+    }
+    let config = LlamaConfig::parse(&config.to_string(), Path::new("config.json")).unwrap();
     let fused = kind.starts_with("fused");
     let length = if fused { 3000 } else { 700 };
     let work = Workload {
@@ -1001,28 +1016,130 @@ fn measured(kind: &str) -> (LlamaConfig, Workload) {
         targets: length / 3,
         rank: 16,
         adapted: Target::BLOCK.to_vec(),
-        weight_bytes: 4,
-        gradient_checkpointing: kind.ends_with("checkpoints"),
+        weight_bytes: if kind.contains("bf16") { 2 } else { 4 },
+        gradient_checkpointing: kind.ends_with("checkpoints") || kind.starts_with("head"),
         fused,
     };
     (config, work)
 }
 
+/// The bytes that a test of this file measures in a process of its own, told by a variable of its environment.
+#[cfg(target_os = "linux")]
+fn measure(test: &str, variable: &str, value: &str) -> u64 {
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &format!("llama::{test}"), "--nocapture"])
+        .env(variable, value)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (_, found) = text.split_once("MEASURED ").unwrap_or_else(|| panic!("{text}"));
+    found.lines().next().unwrap().trim().parse().unwrap()
+}
+
+/// Runs in a process of its own, as [`measured_step`]: a checkpoint is loaded as f32 or bf16.
+#[test]
+fn measured_load() {
+    let Ok(load) = std::env::var("ARC_TTT_MEASURE_LOAD") else { return };
+    let (dtype, folder) = load.split_once(' ').unwrap();
+    let dtype = if dtype == "f32" { FloatDType::F32 } else { FloatDType::BF16 };
+    let before = arc_ttt::memory::peak_bytes().unwrap();
+    let model = Llama::load(Path::new(folder), dtype, &Device::flex()).unwrap();
+    println!("MEASURED {}", arc_ttt::memory::peak_bytes().unwrap() - before);
+    drop(model);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn loading_takes_little_more_memory_than_the_weights() {
+    let place = Place::new(&[]);
+    let text = json!({
+        "architectures": ["LlamaForCausalLM"], "vocab_size": 8192, "hidden_size": 512,
+        "intermediate_size": 2048, "num_hidden_layers": 8, "num_attention_heads": 8,
+        "max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "rope_theta": 1e4,
+        "hidden_act": "silu", "tie_word_embeddings": true,
+    });
+    let config = LlamaConfig::parse(&text.to_string(), Path::new("config.json")).unwrap();
+    let n = config.n_parameters();
+    let bytes = checkpoint_bytes(&Llama::random(config, 0, &Device::flex()), None);
+    for stored in ["f32", "bf16"] {
+        let folder = place.path(stored);
+        fs::create_dir(&folder).unwrap();
+        place.write(&format!("{stored}/config.json"), &text.to_string());
+        let file = folder.join("model.safetensors");
+        fs::write(&file, &bytes).unwrap();
+        if stored == "bf16" {
+            change(&file, |tensors| {
+                for t in tensors.values_mut() {
+                    let word = |v: f32| bf16::from_f32(v).to_bits().to_le_bytes();
+                    t.dtype = Dtype::BF16;
+                    t.bytes = floats(&t.bytes).into_iter().flat_map(word).collect();
+                }
+            });
+        }
+        for (loaded, size) in [("f32", 4), ("bf16", 2)] {
+            let of = format!("{loaded} {}", folder.display());
+            let ratio =
+                measure("measured_load", "ARC_TTT_MEASURE_LOAD", &of) as f64 / (size * n) as f64;
+            println!("{stored} as {loaded}: {ratio:.2} of the weights");
+            // The largest tensor is a ninth of all, and stands in the file as well while it is read.
+            let most = if (stored, loaded) == ("f32", "bf16") { 1.35 } else { 1.2 };
+            assert!((0.95..most).contains(&ratio), "{stored} as {loaded}: {ratio}");
+        }
+    }
+}
+
+/// Runs in a process of its own, as [`measured_step`]: eight prompts are read into a cache, piece by piece.
+#[test]
+fn measured_cache() {
+    let Ok(kind) = std::env::var("ARC_TTT_MEASURE_CACHE") else { return };
+    let (config, work) = measured(&kind);
+    let mut model = Llama::random(config, 0, &Device::flex());
+    model.fused = work.fused;
+    let before = memory_now();
+    let mut cache = KvCache::default();
+    // So small pieces that what is computed beside the cache is small.
+    for _ in 0..CACHED / 10 {
+        let piece = Sequence::prompt(&[3; 10]);
+        let batch = Batch::padded(&vec![piece; 8]).unwrap();
+        model.next_logits(&batch, None, Some(&mut cache)).unwrap();
+    }
+    assert_eq!(cache.len(), CACHED);
+    println!("MEASURED {}", arc_ttt::memory::peak_bytes().unwrap() - before);
+}
+
+/// Tokens of each row in the measured cache.
+const CACHED: usize = 2000;
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_estimated_cache_is_near_the_measured() {
+    for kind in ["fused", "burn"] {
+        let (config, work) = measured(kind);
+        let estimated = config.budget(&Workload { rows: 8, length: CACHED, ..work }).kv_cache;
+        let found = measure("measured_cache", "ARC_TTT_MEASURE_CACHE", kind);
+        let ratio = estimated as f64 / found as f64;
+        println!("cache, {kind}: estimated {estimated}, measured {found}, {ratio:.2}");
+        assert!((0.67..1.5).contains(&ratio), "{kind}: {estimated} estimated, {found} measured");
+    }
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn estimated_memory_is_near_the_measured() {
-    for kind in ["fused", "fused-checkpoints", "burn", "burn-checkpoints"] {
+    for kind in [
+        "fused",
+        "fused-checkpoints",
+        "burn",
+        "burn-checkpoints",
+        "bf16",
+        "bf16-checkpoints",
+        "head",
+        "head-bf16",
+    ] {
         let (config, work) = measured(kind);
         let budget = config.budget(&work);
         let estimated = budget.activations + budget.gradients;
-        let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "llama::measured_step", "--nocapture"])
-            .env("ARC_TTT_MEASURE", kind)
-            .output()
-            .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let (_, found) = text.split_once("MEASURED ").unwrap();
-        let found: u64 = found.lines().next().unwrap().trim().parse().unwrap();
+        let found = measure("measured_step", "ARC_TTT_MEASURE", kind);
         let ratio = estimated as f64 / found as f64;
         println!("{kind}: estimated {estimated}, measured {found}, {ratio:.2}");
         assert!((0.67..1.5).contains(&ratio), "{kind}: {estimated} estimated, {found} measured");
@@ -1066,52 +1183,83 @@ fn measured_fit() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_fit_keeps_to_its_memory() {
-    let measure = |allowed: u64| -> u64 {
-        let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "llama::measured_fit", "--nocapture"])
-            .env("ARC_TTT_MEASURE_FIT", allowed.to_string())
-            .output()
-            .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let (_, found) = text.split_once("MEASURED ").unwrap_or_else(|| panic!("{text}"));
-        let found = found.lines().next().unwrap().trim().parse().unwrap();
+    let fit = |allowed: u64| {
+        let found = measure("measured_fit", "ARC_TTT_MEASURE_FIT", &allowed.to_string());
         println!("{found} of {allowed} bytes");
         found
     };
     // All texts at once; one at a time; and with gradient checkpointing.
-    let free = measure(1 << 30);
+    let free = fit(1 << 30);
     for allowed in [105 << 20, 60 << 20] {
-        let found = measure(allowed);
+        let found = fit(allowed);
         assert!(found <= allowed && found < free, "{found} of {allowed}, {free} without a limit");
     }
 }
 
 #[test]
-fn the_doctor_tells_what_fits_from_a_config_alone() {
+fn the_doctor_tells_what_fits_and_how_long_it_takes_from_a_config_alone() {
     let place = Place::new(&[]);
-    // Llama 3.2 1B's and 3.1 8B's sizes.
-    let config = |hidden: usize, mlp: usize, layers: usize, tied: bool| {
-        json!({
+    // Llama 3.2 1B, Llama 3.2 3B, Llama 3.1 8B.
+    let [small, middle, large] = [
+        (2048, 8192, 16, 32, true, 1_235_814_400_u64),
+        (3072, 8192, 28, 24, true, 3_212_749_824),
+        (4096, 14336, 32, 32, false, 8_030_261_248),
+    ]
+    .map(|(hidden, mlp, layers, heads, tied, weights)| {
+        let config = json!({
             "architectures": ["LlamaForCausalLM"], "vocab_size": 128256, "hidden_size": hidden,
-            "intermediate_size": mlp, "num_hidden_layers": layers, "num_attention_heads": 32,
+            "intermediate_size": mlp, "num_hidden_layers": layers, "num_attention_heads": heads,
             "num_key_value_heads": 8, "max_position_embeddings": 131072, "rms_norm_eps": 1e-5,
             "rope_theta": 5e5, "hidden_act": "silu", "tie_word_embeddings": tied,
-        })
-    };
-    let run = |config: Value| {
+        });
         place.write("config.json", &config.to_string());
-        let (found, _) = place.json(&["doctor", "--model", "config.json", "--lengths", "1024"]);
-        found
-    };
-    let small = run(config(2048, 8192, 16, true));
-    assert!(small["model"]["says"].as_str().unwrap().contains("1235814400 weights"), "{small}");
-    let large = run(config(4096, 14336, 32, false));
-    assert!(large["model"]["says"].as_str().unwrap().contains("8030261248 weights"), "{large}");
-    let fits = large["fits"].as_array().unwrap();
-    let bf16 = fits.iter().find(|f| f["dtype"] == "bf16" && f["gradient_checkpointing"] == true);
-    let bf16 = bf16.unwrap();
-    assert_eq!(bf16["bytes"]["weights"], 8_030_261_248u64 * 2);
-    assert_eq!((&bf16["fits_gb"]["16"], &bf16["fits_gb"]["80"]), (&json!(false), &json!(true)));
+        let doctor = ["doctor", "--model", "config.json", "--ranks", "16", "--lengths", "1024"];
+        let (found, _) = place.json(&doctor);
+        let says = found["model"]["says"].as_str().unwrap();
+        assert!(says.contains(&format!("{weights} weights")), "{found}");
+        assert_eq!(found["files"]["problem"], false, "{found}");
+        let files = found["files"]["says"].as_str().unwrap();
+        assert!(files.starts_with("model.safetensors, tokenizer.json missing"), "{files}");
+        let told = place.json(&[&doctor[..], &["--tflops", "100"]].concat()).0;
+        let lines = found["fits"].as_array().unwrap();
+        assert_eq!(lines.len(), 6, "three formats, with checkpointing and without");
+        for (line, told) in lines.iter().zip(told["fits"].as_array().unwrap()) {
+            let number = |value: &Value| value.as_f64().unwrap();
+            let of_all = number(&line["memory_bytes"]) + number(&line["bytes"]["weights"]);
+            assert_eq!(of_all, number(&line["fitting_bytes"]), "one formula for both");
+            // Two operations a weight and token, forward and for the inputs' gradients, three where a block runs twice.
+            let flop = number(&line["bytes"]["flop"]) / (weights as f64 * 1024.0);
+            let expected = if line["gradient_checkpointing"] == true { 6.0 } else { 4.0 };
+            assert!((0.6 * expected..1.3 * expected).contains(&flop), "{flop} for {line}");
+            if line["dtype"] == "f32 CPU" {
+                assert!(number(&line["seconds"]["here"]) > 0.0, "measured: {line}");
+                continue;
+            }
+            let seconds = |card: &str| number(&line["seconds"][card]);
+            assert!(seconds("T4 16 GB") > seconds("H100 80 GB"), "{line}");
+            let exact = number(&line["bytes"]["flop"]) / 100e12;
+            assert!((number(&told["seconds"]["L4 24 GB"]) / exact - 1.0).abs() < 1e-9);
+        }
+        lines
+            .iter()
+            .find(|f| f["dtype"] == "bf16" && f["gradient_checkpointing"] == true)
+            .unwrap()
+            .clone()
+    });
+    let fits = |line: &Value| ["16", "24", "80"].map(|gb| line["fits_gb"][gb].as_bool().unwrap());
+    assert_eq!(fits(&small), [true, true, true]);
+    assert_eq!(fits(&middle), [true, true, true]);
+    assert_eq!(fits(&large), [false, true, true]);
+    assert_eq!(large["bytes"]["weights"], 8_030_261_248_u64 * 2);
     let plain = place.arc(&["doctor", "--model", "config.json"]).output().unwrap();
-    assert!(String::from_utf8(plain.stdout).unwrap().contains("TFLOP"));
+    let text = String::from_utf8(plain.stdout).unwrap();
+    assert!(text.contains("H100 80 GB") && text.contains("40 % of its dense arithmetic"), "{text}");
+    // A folder is meant to be used, so that what it lacks is a problem.
+    let copy = copy("mistral-nemo");
+    let shard = "model-00002-of-00005.safetensors";
+    fs::remove_file(copy.path().join(shard)).unwrap();
+    let (found, code) = place.json(&["doctor", "--model", copy.path().to_str().unwrap()]);
+    assert_eq!((code, &found["files"]["problem"]), (1, &json!(true)), "{found}");
+    let files = found["files"]["says"].as_str().unwrap();
+    assert!(files.starts_with(&format!("{shard}, tokenizer.json missing")), "{files}");
 }

@@ -60,7 +60,7 @@ pub(super) fn fit(
     limits: FitLimits<'_>,
     on_step: &mut dyn FnMut(&FitStep),
 ) -> Result<Fit, EngineError> {
-    let (sources, mut notes) = sources(tasks, plan);
+    let (sources, mut notes) = sources(tasks, plan, &|_| true);
     if sources.is_empty() {
         return Ok(Fit { notes, ..Fit::none(StopReason::NotFitted) });
     }

@@ -382,7 +382,7 @@ mod tests {
         adapter.tensors.get_mut(name).unwrap().shape = vec![1, 1];
         let error = engine.cell_maps(&task, 0, Some(&adapter), &views()).unwrap_err();
         assert!(error.to_string().contains(name), "{error}");
-        adapter.base = "other".into();
+        adapter.base = crate::engine::Base::Sha256("other".into());
         let error = engine.cell_maps(&task, 0, Some(&adapter), &views()).unwrap_err();
         assert!(matches!(error, EngineError::WrongBase { .. }));
     }

@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use super::GridEngine;
 use crate::adapter::{FitMethod, LoraConfig, TARGET_MODULES};
 use crate::dataset::Format;
-use crate::engine::{Adapter, EngineError, FitPlan, HostTensor};
+use crate::engine::{Adapter, Base, EngineError, FitPlan, HostTensor};
 use crate::kernel::LoraShape;
 use crate::model::{AdamW, GridModel, Lora, Moments, Muon, is_matrix, normal, to_device, to_host};
 use crate::rng::stream;
@@ -159,7 +159,7 @@ impl Parameters {
             tensors.insert(FRAMES.into(), to_host(&values[self.n_adapter + 1]));
         }
         let lora = self.shape.map(|_| config.clone());
-        Adapter { base: base.to_owned(), formats: formats.to_vec(), lora, tensors }
+        Adapter { base: Base::Sha256(base.to_owned()), formats: formats.to_vec(), lora, tensors }
     }
 }
 

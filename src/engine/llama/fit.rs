@@ -6,7 +6,9 @@ use crate::adapter::FitConfig;
 use crate::arc::Task;
 use crate::dataset::{Episode, Format};
 use crate::engine::course::{Steps, rate, run, sources};
-use crate::engine::{Adapter, Check, EngineError, Fit, FitLimits, FitPlan, FitStep, StopReason};
+use crate::engine::{
+    Adapter, Base, Check, EngineError, Fit, FitLimits, FitPlan, FitStep, StopReason,
+};
 use crate::llama::{Batch, Lora, LoraGradients, Sequence, Trainer, score};
 use crate::model::AdamW;
 
@@ -18,7 +20,13 @@ pub(super) fn fit(
     limits: FitLimits<'_>,
     on_step: &mut dyn FnMut(&FitStep),
 ) -> Result<Fit, EngineError> {
-    let (sources, notes) = sources(std::slice::from_ref(task), plan);
+    let most = plan.fit.max_tokens.min(engine.model.config.max_length);
+    let fits = |episode: &Episode| {
+        // What cannot be written is told where it is to be shown.
+        let Ok(sequences) = engine.writer.sequences(episode) else { return true };
+        sequences.iter().all(|s| s.tokens.len() <= most)
+    };
+    let (sources, notes) = sources(std::slice::from_ref(task), plan, &fits);
     if sources.is_empty() {
         return Ok(Fit { notes, ..Fit::none(StopReason::NotFitted) });
     }
@@ -26,7 +34,7 @@ pub(super) fn fit(
     let (mut course, values) = run(&mut fit, &sources, plan, &limits, notes, on_step)?;
     course.notes.extend(fit.notes());
     course.adapter = values.map(|lora| Adapter {
-        base: engine.info.sha256.clone(),
+        base: Base::Sha256(engine.info.sha256.clone()),
         formats: sources.iter().map(|(_, source)| source.format()).collect(),
         tensors: lora.to_tensors(),
         lora: Some(lora.config),
@@ -221,7 +229,7 @@ mod tests {
     use crate::arc::{Example, Grid, Test};
     use crate::engine::llama::writer::Writer;
     use crate::engine::{Engine, ModelInfo};
-    use crate::llama::{Llama, LlamaConfig, Tokenizer, write_tokenizer};
+    use crate::llama::{Llama, LlamaConfig, Target, Tokenizer, Workload, write_tokenizer};
     use crate::recipe::Recipe;
     use crate::text::AUTO;
 
@@ -359,6 +367,102 @@ mod tests {
         let EngineError::Memory { needed, allowed } = error else { panic!("{error}") };
         assert!(needed > allowed && needed < memory(200), "{needed}");
         assert!(error.to_string().contains("raise --memory"));
+    }
+
+    #[test]
+    fn episodes_whose_pairs_are_too_large_are_passed_over() {
+        let (engine, mut task) = (engine(false), task());
+        task.examples
+            .push(Example { input: Grid::filled(20, 20, 3), output: Grid::filled(20, 20, 4) });
+        // Ordered episodes have one target each, and a quarter of them the large pair.
+        let set = ["lora.rank=4", "dataset.sampling=ordered", "fit.max_tokens=600"];
+        let recipe = Recipe::resolve("llama-default", &set).unwrap();
+        let fit = |task: &Task| {
+            let interrupted = AtomicBool::new(false);
+            let limits = FitLimits {
+                seconds: None,
+                steps: Some(12),
+                progress: None,
+                memory_bytes: 1 << 30,
+                interrupted: &interrupted,
+            };
+            engine.fit(task, recipe.fit_plan(), limits, &mut |_| ())
+        };
+        let found = fit(&task).unwrap();
+        assert_eq!(found.steps, 12);
+        let says = |text: &str| found.notes.iter().any(|note| note.contains(text));
+        assert!(
+            says("episodes were too large even without context and were passed over"),
+            "{:?}",
+            found.notes
+        );
+        let all = task.examples.pop().unwrap();
+        let hopeless = Task {
+            examples: vec![all.clone(), Example { input: all.output, output: all.input }],
+            ..task
+        };
+        assert!(matches!(fit(&hopeless).unwrap_err(), EngineError::TooLong { most: 600, .. }));
+    }
+
+    #[test]
+    fn too_long_items_of_a_finite_dataset_are_replaced_and_not_shortened() {
+        let engine = engine(false);
+        let notes = |max_tokens: usize, cells: usize| {
+            let set = [
+                "lora.rank=4".to_owned(),
+                format!("fit.max_tokens={max_tokens}"),
+                format!("dataset.max_cells={cells}"),
+                "dataset.max_items=20".to_owned(),
+            ];
+            let recipe = Recipe::resolve("llama-paper", &set).unwrap();
+            let interrupted = AtomicBool::new(false);
+            let limits = FitLimits {
+                seconds: None,
+                steps: None,
+                progress: None,
+                memory_bytes: 1 << 30,
+                interrupted: &interrupted,
+            };
+            let fit = engine.fit(&task(), recipe.fit_plan(), limits, &mut |_| ()).unwrap();
+            (fit.steps, fit.notes)
+        };
+        // Two epochs of ten steps, as without a limit: scaled and repeated grids make way for others.
+        assert_eq!(notes(8192, 0), (20, Vec::new()));
+        assert_eq!(notes(300, 0), (20, Vec::new()));
+        // Where no item fits, the unaugmented ones are kept and lose pairs.
+        let (steps, notes) = notes(100, 0);
+        assert!(
+            steps < 20 && notes.iter().any(|n| n.contains("without its longest pairs")),
+            "{notes:?}"
+        );
+    }
+
+    #[test]
+    fn what_the_doctor_tells_is_what_the_memory_must_allow() {
+        let (engine, recipe) =
+            (engine(false), Recipe::resolve("llama-paper", &["lora.rank=4"]).unwrap());
+        let work = Workload {
+            rows: 1,
+            length: 900,
+            targets: 300,
+            rank: 4,
+            adapted: Target::ALL
+                .map(|(_, t)| t)
+                .into_iter()
+                .filter(|t| recipe.lora.target_modules.iter().any(|name| name == t.name()))
+                .collect(),
+            weight_bytes: 4,
+            gradient_checkpointing: false,
+            fused: true,
+        };
+        let told = engine.model.config.budget(&work).beside_weights();
+        let sequence =
+            Sequence { tokens: vec![0; 900], targets: (0..900).map(|i| i >= 600).collect() };
+        for (allowed, checkpointing) in [(told, false), (told - 1, true)] {
+            let parts =
+                FitMemory::new(&engine, &recipe.lora, allowed).parts(vec![sequence.clone()]);
+            assert_eq!(parts[0].gradient_checkpointing, checkpointing);
+        }
     }
 
     #[test]

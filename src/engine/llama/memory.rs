@@ -5,7 +5,7 @@
 
 use super::LlamaEngine;
 use crate::adapter::{FitConfig, LoraConfig};
-use crate::llama::{Budget, LlamaConfig, Sequence, Target, Workload};
+use crate::llama::{LlamaConfig, Sequence, Target, Workload};
 
 /// Tokens, padding included, that run at once at most, whatever the memory; more are no faster.
 const TOKENS_AT_ONCE: usize = 8192;
@@ -30,10 +30,9 @@ pub(super) struct FitMemory<'a> {
 
 /// Tokens whose keys and values may be held side by side while decoding.
 pub(super) fn cached_tokens(engine: &LlamaEngine, allowed: u64) -> usize {
-    let LlamaConfig { num_hidden_layers, num_key_value_heads, head_dim, .. } = engine.model.config;
-    let token = 2 * num_hidden_layers * num_key_value_heads * head_dim;
+    let token = engine.model.config.cached_numbers() as u64 * engine.weight_bytes;
     // A cache that grows is there twice, and then has room for up to twice its tokens.
-    (allowed / (4 * token as u64 * engine.weight_bytes)) as usize
+    (allowed / (4 * token)) as usize
 }
 
 /// Learnt tokens of a sequence; the first of all has none before it.
@@ -71,10 +70,7 @@ impl<'a> FitMemory<'a> {
     fn bytes(&self, rows: usize, length: usize, targets: usize, checkpointing: bool) -> u64 {
         let gradient_checkpointing = checkpointing;
         let work = Workload { rows, length, targets, gradient_checkpointing, ..self.work.clone() };
-        let Budget { adapter, gradients, optimizer, activations, .. } = self.model.budget(&work);
-        // The best weights so far are kept beside these, and the sum of the gradients beside those of a part. Measured
-        // activations were up to a third more than estimated.
-        2 * adapter + 2 * gradients + optimizer + activations / 3 * 4
+        self.model.budget(&work).beside_weights()
     }
 
     /// Bytes that the fit takes with a sequence that runs alone, in the least memory.

@@ -19,10 +19,8 @@ use crate::arc::{Grid, Task, View};
 use crate::candidate::{MapMeta, Predictions};
 use crate::contamination::TrainingPairs;
 use crate::llama::{
-    BadTensor, CheckpointError, Llama, LlamaError, Lora, Tokenizer, TokenizerError,
-    checkpoint_files, training_pairs,
+    BadTensor, CheckpointError, Llama, LlamaError, Lora, Tokenizer, TokenizerError, training_pairs,
 };
-use crate::memory::map_file;
 use writer::Writer;
 pub use writer::WriterError;
 
@@ -77,11 +75,11 @@ impl LlamaEngine {
         let config = crate::llama::LlamaConfig::load(folder).map_err(LlamaError::from)?;
         let tokenizer = Tokenizer::load(folder, &config)?;
         let writer = Writer::new(tokenizer, &language.text_format)?;
-        let model = Llama::load(folder, dtype, device)?;
+        let (model, weights) = Llama::load_hashed(folder, dtype, device)?;
         tracing::info!("tasks are written in the text format {}", writer.format());
         let info = ModelInfo {
             name: name.to_owned(),
-            sha256: sha256(folder)?,
+            sha256: sha256(folder, weights)?,
             parameters: model.config.n_parameters(),
             device: device_name.to_owned(),
         };
@@ -116,13 +114,13 @@ impl LlamaEngine {
     }
 }
 
-/// SHA-256, in hex, over the files of a checkpoint that decide its numbers.
-fn sha256(folder: &Path) -> Result<String, CheckpointError> {
-    let mut hash = Sha256::new();
-    for path in checkpoint_files(folder)? {
+/// SHA-256, in hex, over all of a checkpoint that decides its numbers: weights, configuration, tokenizer.
+fn sha256(folder: &Path, weights: Sha256) -> Result<String, CheckpointError> {
+    let mut hash = weights;
+    for name in ["config.json", "tokenizer.json"] {
+        let path = folder.join(name);
         let io = |source| CheckpointError::Io { path: path.clone(), source };
-        let bytes = map_file(&path).map_err(io)?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let bytes = std::fs::read(&path).map_err(io)?;
         for part in [name.as_bytes(), &bytes] {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);

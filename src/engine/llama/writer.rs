@@ -1,5 +1,6 @@
 //! Tasks in the tokens of one checkpoint: a text format and a tokenizer that fit each other.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -224,24 +225,38 @@ impl Writer {
         self.paths(episode).iter().map(|path| self.sequence(episode, path)).collect()
     }
 
-    /// The longest of an episode's texts, shortened until it fits: the longest pairs of its context go first. If the pair
-    /// alone does not fit either, that pair as an error.
+    /// The longest of an episode's texts, shortened until it fits: the longest pairs of its context go first. If its last
+    /// pair alone does not fit either, the next longest, and so on; if no text can be shortened enough, the smallest last
+    /// pair as an error.
     pub(super) fn shortened(
         &self,
         episode: &Episode,
         fits: &dyn Fn(&Sequence) -> bool,
     ) -> Result<Result<Sequence, Sequence>, WriterError> {
-        let mut path = self.paths(episode).swap_remove(0);
-        loop {
-            let sequence = self.sequence(episode, &path)?;
-            if fits(&sequence) {
-                return Ok(Ok(sequence));
+        let mut paths = self.paths(episode);
+        let cells =
+            |path: &Path| path.pairs.iter().map(|&i| n_cells(&episode.pairs[i])).sum::<usize>();
+        paths.sort_by_key(|path| Reverse(cells(path)));
+        let mut least: Option<Sequence> = None;
+        for mut path in paths {
+            loop {
+                let sequence = self.sequence(episode, &path)?;
+                if fits(&sequence) {
+                    return Ok(Ok(sequence));
+                }
+                let (_, context) = path.pairs.split_last().expect("a path has a target");
+                let Some(longest) = longest(context.iter().map(|&i| &episode.pairs[i])) else {
+                    let smaller = |s: &Sequence| sequence.tokens.len() < s.tokens.len();
+                    if least.as_ref().is_none_or(smaller) {
+                        least = Some(sequence);
+                    }
+                    break;
+                };
+                path.pairs.remove(longest);
+                path.marked.remove(longest);
             }
-            let context = path.pairs.iter().take(path.pairs.len() - 1).map(|&i| &episode.pairs[i]);
-            let Some(longest) = longest(context) else { return Ok(Err(sequence)) };
-            path.pairs.remove(longest);
-            path.marked.remove(longest);
         }
+        Ok(Err(least.expect("an episode has a query")))
     }
 
     fn paths(&self, episode: &Episode) -> Vec<Path> {
@@ -330,8 +345,11 @@ struct Path {
 
 /// Which pair has the most cells; of equals the last.
 fn longest<'a>(pairs: impl Iterator<Item = &'a Example>) -> Option<usize> {
-    let cells = |e: &Example| e.input.cells().len() + e.output.cells().len();
-    pairs.enumerate().max_by_key(|(_, e)| cells(e)).map(|(i, _)| i)
+    pairs.enumerate().max_by_key(|(_, e)| n_cells(e)).map(|(i, _)| i)
+}
+
+fn n_cells(pair: &Example) -> usize {
+    pair.input.cells().len() + pair.output.cells().len()
 }
 
 /// All texts of a format, with what they are.
@@ -595,6 +613,25 @@ mod tests {
         // Three for the user, ten and four more, and two rows.
         let alone = shortened(3).unwrap_err();
         assert_eq!(alone.tokens.len(), 3 + 2 + 4 + 3 + 1);
+    }
+
+    #[test]
+    fn of_several_texts_the_longest_is_shortened_and_another_if_its_pair_does_not_fit() {
+        let writer = writer();
+        let pairs = vec![pair(2), pair(9), pair(3)];
+        let queries = vec![query(0, &[2]), query(1, &[0, 2])];
+        let episode = Episode { pairs, queries, frame: None };
+        let lengths = |path: usize| writer.sequences(&episode).unwrap()[path].tokens.len();
+        let shortened = |most: usize| {
+            writer.shortened(&episode, &|s: &Sequence| s.tokens.len() <= most).unwrap()
+        };
+        // The longer text, though it stands behind the other.
+        assert_eq!(shortened(usize::MAX).unwrap().tokens.len(), lengths(1));
+        // Where its pair of nine rows does not fit, the other does.
+        let large = writer.sequences(&Episode { queries: vec![query(1, &[])], ..episode.clone() });
+        let most = large.unwrap()[0].tokens.len() - 1;
+        assert_eq!(shortened(most).unwrap().tokens.len(), lengths(0));
+        assert_eq!(shortened(3).unwrap_err().tokens.len(), 3 + 2 + 4 + 3 + 1);
     }
 
     /// A tokenizer that knows every character, and the tokens of Llama 3's chat.
