@@ -201,6 +201,13 @@ impl TaskRecord {
         self.tests.iter().zip(&self.attempts).map(of_test).min_by(f64::total_cmp)
     }
 
+    /// How hard the task looks, by the demonstration that was held out (where the fit had come far enough to tell) and by
+    /// the agreement of the views.
+    pub fn estimate_difficulty(&self) -> Option<Difficulty> {
+        let telling = self.held_out.filter(|check| check.steps >= HeldOut::LEAST_STEPS);
+        Difficulty::of(telling.map(HeldOut::rate), self.agreement())
+    }
+
     /// How the task stands, for a schedule; `steps` are the most that a fit may have.
     pub fn standing(&self, steps: usize) -> Standing {
         let mut end = 0;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::clock::{Clock, affordable, fit_seconds};
 use super::guard::guard;
-use super::parts::{Fitted, Fitting, HeldOut};
+use super::parts::{Fitted, Fitting};
 use super::record::{CutShort, Seconds, Solved, TaskRecord, TestRecord, fallback_attempts};
 use super::{Curve, Event, Interrupted, TaskLimits, VIEWS_AT_ONCE};
 use crate::adapter::FitFormat;
@@ -17,7 +17,6 @@ use crate::candidate::{
     add_scores, collect_candidates, forget_maps, merge_proposals, sample_views, sure_cells,
     uncertainty,
 };
-use crate::effort::Difficulty;
 use crate::engine::{
     Adapter, DecodeConfig, DecodeMethod, Engine, EngineError, Family, FitLimits, FitStep,
     PredictPlan, StopReason,
@@ -418,8 +417,7 @@ impl<'a> Solving<'a> {
             maps: chosen.metas,
             tests: chosen.tests,
         };
-        let telling = held_out.filter(|check| check.steps >= HeldOut::LEAST_STEPS);
-        record.difficulty = Difficulty::of(telling.map(HeldOut::rate), record.agreement());
+        record.difficulty = record.estimate_difficulty();
         Solved { record, adapter: fit.adapter }
     }
 }
