@@ -10,7 +10,7 @@
 # In the notebook, with the internet off, one cell is enough:
 #   !bash /kaggle/input/arc-ttt/kaggle.sh
 #
-# The submission is valid from the first second on and is renewed after each task; the run ends by DEADLINE, which
+# The submission is valid from the first seconds on and is renewed every few; the run ends by DEADLINE, which
 # leaves the notebook half an hour of its twelve. Started again with the same OUT, it goes on.
 set -euo pipefail
 
@@ -34,8 +34,17 @@ model=()
 
 mkdir -p "$out"
 run=$out/arc-ttt-run
-# However the run ends: what there is by then is what is handed in.
-trap 'if [[ -f $run/submission.json ]]; then cp "$run/submission.json" "$out/submission.json"; fi' EXIT
+# Copies what there is by now, whole at every moment.
+keep() {
+    if [[ -f $run/submission.json ]]; then
+        cp "$run/submission.json" "$out/.submission.json" && mv "$out/.submission.json" "$out/submission.json"
+    fi
+}
+# However the run ends, what there is by then is handed in. No trap outlives SIGKILL, so it is also copied meanwhile, by a
+# process that ends with this one.
+(while kill -0 $$ 2>/dev/null; do keep; sleep 5; done) &
+copier=$!
+trap 'kill $copier 2>/dev/null; keep' EXIT
 # The run directory counts towards the notebook's output, so adapters are not kept. Exit code 1 says that a task failed
 # and has a fallback answer; the submission is whole.
 "$program" solve "$challenges" ${model[@]+"${model[@]}"} --deadline "$deadline" --no-adapters --out "$run" || (($? == 1))

@@ -79,14 +79,17 @@ impl Candidate {
         }
     }
 
-    /// What the first `n_maps` maps know of it, with its first `n_scores` scores; `None` if they have not found it. What
-    /// blends all maps is not known before the last of them.
-    pub fn as_seen_by_first(&self, n_maps: usize, n_scores: usize) -> Option<Self> {
-        let earlier = |maps: &[usize]| maps.iter().copied().filter(|&map| map < n_maps).collect();
+    /// What some of the maps know of it, which are counted anew in the order given, with these of its scores; `None` if
+    /// they have not found it. What blends all maps is not theirs to know.
+    pub fn as_seen_by(&self, maps: &[usize], scores: &[usize]) -> Option<Self> {
+        let among = |all: &[usize]| {
+            let place = |(place, map): (usize, &usize)| all.contains(map).then_some(place);
+            maps.iter().enumerate().filter_map(place).collect()
+        };
         let seen = Self {
-            proposed_by: earlier(&self.proposed_by),
-            found_by: earlier(&self.found_by),
-            log_probs: self.log_probs[..n_scores].to_vec(),
+            proposed_by: among(&self.proposed_by),
+            found_by: among(&self.found_by),
+            log_probs: scores.iter().map(|&score| self.log_probs[score]).collect(),
             ..Self::new(self.grid.clone())
         };
         (!seen.proposed_by.is_empty() || !seen.found_by.is_empty()).then_some(seen)
@@ -302,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn earlier_maps_know_only_what_they_found() {
+    fn some_maps_know_only_what_they_found() {
         let candidate = Candidate {
             proposed_by: vec![2],
             found_by: vec![0, 3],
@@ -311,11 +314,14 @@ mod tests {
             log_probs: vec![-1.0, -2.0, -3.0, -4.0],
             ..Candidate::new(Grid::filled(1, 1, 0))
         };
-        let seen = candidate.as_seen_by_first(2, 2).unwrap();
+        let seen = candidate.as_seen_by(&[0, 1], &[0, 1]).unwrap();
         assert_eq!((seen.proposed_by, seen.found_by), (vec![], vec![0]));
         assert_eq!((seen.log_probs, seen.product), (vec![-1.0, -2.0], false));
+        let seen = candidate.as_seen_by(&[1, 2], &[1, 2]).unwrap();
+        assert_eq!((seen.proposed_by, seen.found_by), (vec![1], vec![]));
+        assert_eq!(seen.log_probs, [-2.0, -3.0]);
         let later = Candidate { found_by: vec![3], ..candidate };
-        assert_eq!(later.as_seen_by_first(2, 2), None);
+        assert_eq!(later.as_seen_by(&[0, 1], &[0, 1]), None);
     }
 
     proptest! {

@@ -5,15 +5,18 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Predictions;
+use crate::arc::Grid;
 
 /// When predicting ends before all views are done. Views count as votes for what they propose; the rule is asked
-/// between calls of the model, and every test of a task must have settled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// between calls of the model, which predicts eight views at once, and every test of a task must have settled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ViewStop {
     /// Never.
+    #[default]
     Never,
-    /// When the remaining views, all together, could not give another grid more votes than the first.
+    /// When the remaining views, all together, could not bring a third grid among the two with the most votes, which are
+    /// what is attempted. Views that all agree leave the second open, and go on.
     Decided,
     /// When the first grid is the likelier one of the first two with 95 % probability: of a share of votes with the
     /// prior Beta(1, 1), seen `v₁` times against `v₂`, at least 95 % of the mass is above one half
@@ -27,25 +30,29 @@ const CONFIDENCE: f64 = 0.95;
 impl ViewStop {
     /// Whether predicting may end after these predictions of one test, when `remaining` are still to come.
     pub fn is_settled(self, predictions: &Predictions, remaining: usize) -> bool {
-        if self == Self::Never {
-            return false;
-        }
-        let mut votes = BTreeMap::new();
-        for grid in predictions.proposals() {
-            *votes.entry(grid).or_insert(0_usize) += 1;
-        }
-        if votes.is_empty() {
-            return false;
-        }
-        let mut counts: Vec<usize> = votes.into_values().collect();
-        counts.sort_unstable_by(|a, b| b.cmp(a));
-        let (first, second) = (counts[0], counts.get(1).copied().unwrap_or(0));
+        self != Self::Never && self.settles(&votes(&predictions.proposals()), remaining)
+    }
+
+    /// The same of the numbers of votes that the grids of one test have, in any order.
+    pub fn settles(self, votes: &[usize], remaining: usize) -> bool {
+        let mut votes = votes.to_vec();
+        votes.sort_unstable_by(|a, b| b.cmp(a));
+        let [first, second, third] = [0, 1, 2].map(|rank| votes.get(rank).copied().unwrap_or(0));
         match self {
             Self::Never => false,
-            Self::Decided => first > second + remaining,
+            Self::Decided => second > third + remaining,
             Self::Beta => probability_above_half(first, second) >= CONFIDENCE,
         }
     }
+}
+
+/// How many of the proposals each distinct grid has.
+fn votes(proposals: &[Grid]) -> Vec<usize> {
+    let mut votes: BTreeMap<&Grid, usize> = BTreeMap::new();
+    for grid in proposals {
+        *votes.entry(grid).or_default() += 1;
+    }
+    votes.into_values().collect()
 }
 
 /// The mass above one half of Beta(a + 1, b + 1): that of at most `a` heads among `a + b + 1` throws of a fair coin.
@@ -89,15 +96,45 @@ mod tests {
         let four = maps(&["12", "12", "12", "12"]);
         let split = maps(&["12", "12", "12", "12", "21"]);
         assert!(!ViewStop::Never.is_settled(&four, 0));
-        assert!(
-            ViewStop::Decided.is_settled(&three, 2) && !ViewStop::Decided.is_settled(&three, 3)
-        );
-        assert!(
-            ViewStop::Decided.is_settled(&split, 2) && !ViewStop::Decided.is_settled(&split, 3)
-        );
         // 1 − 2⁻⁴ and 1 − 2⁻⁵.
         assert!(!ViewStop::Beta.is_settled(&three, 100) && ViewStop::Beta.is_settled(&four, 100));
         assert!(!ViewStop::Beta.is_settled(&split, 100));
         assert!(!ViewStop::Beta.is_settled(&Predictions::default(), 0));
+    }
+
+    /// Whether some way to cast `remaining` more votes, for these grids or new ones, changes the two with the most votes
+    /// or leaves a tie for the second place.
+    fn can_change(votes: &[usize], remaining: usize) -> bool {
+        if remaining == 0 {
+            let least = votes[..2].iter().min();
+            return votes[2..].iter().max() >= least;
+        }
+        (0..=votes.len()).any(|grid| {
+            let mut later = votes.to_vec();
+            later.resize(votes.len().max(grid + 1), 0);
+            later[grid] += 1;
+            can_change(&later, remaining - 1)
+        })
+    }
+
+    #[test]
+    fn decided_says_that_no_later_view_can_change_the_two_attempts() {
+        let (mut settled, mut open) = (0, 0);
+        for first in 0..8 {
+            for second in 0..=first {
+                for third in 0..=second {
+                    for remaining in 0..4 {
+                        let votes = [first, second, third];
+                        let decided = ViewStop::Decided.settles(&votes, remaining);
+                        let expected = !can_change(&votes, remaining);
+                        assert_eq!(decided, expected, "{votes:?}, {remaining} to come");
+                        if decided { settled += 1 } else { open += 1 }
+                    }
+                }
+            }
+        }
+        assert!(settled > 50 && open > 50, "{settled} {open}");
+        // The first grid is safe here, and what is attempted second is not.
+        assert!(!ViewStop::Decided.settles(&[9, 1], 2) && !ViewStop::Decided.settles(&[10], 2));
     }
 }

@@ -11,41 +11,53 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use clap::value_parser;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::input::Tasks;
-use super::settings::{MachineArgs, MemoryArgs, RecipeArgs, cores, default_jobs};
+use super::settings::{MachineArgs, MemoryArgs, RecipeArgs, default_jobs};
 use super::values::{duration, show_seconds};
 use super::{Global, Outcome, interrupt, terminal};
 use crate::arc::{Dataset, write_atomically};
-use crate::compare::{Comparison, Table, Work};
+use crate::compare::{Comparison, RunFacts, Share, Table, Work, learn_gain};
+use crate::effort::GainTable;
+use crate::engine::Engine;
 use crate::public;
-use crate::run::{Identity, Limits, RunError, read_run};
+use crate::report::{Side, comparison_page, report};
+use crate::run::{Identity, Limits, RunError, find_run, read_run, shared_steps};
 
 /// Arguments of `compare`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A comparison is a TOML file of variants of a recipe; these are embedded:
   formats            in-context baseline, in-context TTT, end-to-end TTT, both
+  language           in-context answers, fits and every rule of the vote, for a language model
   ablation-paper     the ablations of Akyürek et al. 2024: transforms, leave-one-out, loss, rank, vote, ...
   ablation-scaling   accuracy against seconds a task
   ablation-stopping  what ending early saves, and what it costs
   ablation-scheduler the same time shared out evenly, and given where it is worth most
   selectors          every rule of the vote on the same candidates
+  gain               steps that double: what the schedule needs to know (--gain)
 
   recipe = \"default\"              what all variants start from
   baseline = \"in-context\"         what the others are tested against (the exact McNemar test)
   [[variants]]
   name = \"rank 4\"
   seconds = 30                    or steps = 100: a limit of its own, in place of --budget or --steps
-  scheduled = true                the seconds are a mean: the recipe's [schedule] gives the time of all tasks
-  set = { lora.rank = 4 }         keys of the recipe that differ
+  share = \"scheduled\"           the seconds are a mean: the recipe's [schedule] gives the time of all tasks; or
+                                  \"even\": each task gets an even share of what is left
+  set = { lora.rank = 4 }         keys of the recipe that differ; fit.steps goes before --steps
+  reads = { views = 4 }           what the vote reads of the run: the first views, or stop = \"beta\" (as views.stop),
+                                  or dihedrals = [\"transpose\"]
 
-Variants that differ in the vote alone share one run. Each run is a run directory under OUT/runs; the same command
-goes on where an earlier one was interrupted. OUT gets compare.json, compare.csv and compare.md.
+Variants that differ in the vote alone, or in what they read, share one run. Each run is a run directory under OUT/runs,
+found again by what it is: a later comparison with the same OUT makes no run twice, and the same command goes on where
+an earlier one was interrupted. OUT gets COMPARISON.html, .json, .csv and .md, and COMPARISON-views.csv: the best of N
+views. Memory is the peak of a run's whole process, with --jobs tasks in flight.
 
 Examples:
   arc-ttt compare formats arc-agi-1/evaluation-dev --limit 60 --budget 30s
+  arc-ttt compare ablation-paper arc-agi-1/evaluation-dev --limit 60 --budget 20s --baseline TTT
   arc-ttt compare selectors demo
   arc-ttt compare mine.toml tasks/ --steps 100 --variants 'rank 4,rank 8'")]
 pub struct Args {
@@ -67,7 +79,14 @@ pub struct Args {
     /// Only these variants, and the baseline; names with commas come one to an option.
     #[arg(long, value_name = "NAME")]
     variants: Vec<String>,
-    /// Where the runs and the tables go [default: runs/compare-<comparison>-<tasks>].
+    /// The variant that the others are tested against, in place of the comparison's own.
+    #[arg(long, value_name = "NAME")]
+    baseline: Option<String>,
+    /// Also write what steps are worth, as the variants that differ in their steps alone tell: the [schedule.gain] of a
+    /// recipe, as TOML.
+    #[arg(long, value_name = "FILE")]
+    gain: Option<PathBuf>,
+    /// Where the runs and the tables go [default: runs/compare-<tasks>].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -87,75 +106,96 @@ pub struct Args {
     jobs: Option<u32>,
 }
 
-/// What is kept of the runs beside their directories: the most memory that each has held.
-const MEMORY: &str = "memory.json";
+/// What is kept of a run beside its directory.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+struct Kept {
+    /// The most memory that its process has held.
+    peak_memory_bytes: Option<u64>,
+    /// Whether it has ended by itself: a scheduled run may have a record of each task and some time left.
+    ended: bool,
+}
+
+/// A run that variants need, and where it is.
+struct Planned {
+    work: Work,
+    identity: Identity,
+    jobs: usize,
+    directory: PathBuf,
+    /// Whether it is there with all of its records, and will not change them any more.
+    finished: bool,
+}
 
 pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
     let comparison = args.comparison()?;
     let dataset = args.dataset()?;
-    let out = args.out.clone().unwrap_or_else(|| default_path(&comparison, &dataset));
-    let works = comparison.works();
+    let out = args.out.clone().unwrap_or_else(|| default_path(&dataset));
     let engine = args.machine.load_engine(&comparison.variants[0].recipe)?;
-    let model = engine.info();
     let interrupted = interrupt::flag();
     std::fs::create_dir_all(out.join("runs")).with_context(|| out.display().to_string())?;
+    let works = comparison.works().into_iter();
+    let plan = |work| args.plan(work, &comparison, &dataset, engine.as_ref(), &out);
+    let runs: Vec<Planned> = works.map(plan).collect::<Result<_, _>>()?;
     if !global.json {
-        eprintln!("{}", heading(&args, &comparison, &works, &dataset, &out));
+        eprintln!("{}", heading(&comparison, &runs, &dataset, &out));
     }
-    let mut peaks = read_peaks(&out)?;
-    let mut unfinished = Vec::new();
-    for (i, work) in works.iter().enumerate() {
+    let mut unfinished = false;
+    for (i, run) in runs.iter().enumerate() {
         if interrupted.load(Ordering::Relaxed) {
             break;
         }
-        let directory = out.join("runs").join(&work.name);
-        let jobs = args.jobs(&model.device).min(dataset.tasks.len()).max(1);
-        let memory_bytes = args.memory.bytes(engine.as_ref(), &work.recipe);
-        let limits = limits(work, dataset.tasks.len(), jobs, memory_bytes);
-        let identity = Identity::new(&work.recipe, &dataset, model.clone(), limits);
-        // A scheduled run may have a record of each task and some time left.
-        if is_finished(&directory, &identity)? && !work.scheduled {
+        if run.finished {
+            if run.report().is_none() {
+                args.report(run);
+            }
             continue;
         }
         let readers: Vec<&str> =
-            work.variants.iter().map(|&v| comparison.variants[v].name.as_str()).collect();
-        eprintln!("\nrun {} of {}: {}", i + 1, works.len(), readers.join("; "));
-        let result = args.solve(work, &limits, jobs, &directory, &out, global)?;
+            run.work.variants.iter().map(|&v| comparison.variants[v].name.as_str()).collect();
+        eprintln!("\nrun {} of {}: {}", i + 1, runs.len(), readers.join("; "));
+        let result = args.solve(run, global)?;
         let peak = result["peak_memory_bytes"].as_u64();
-        let known = peaks.get(&work.name).copied();
-        if let Some(peak) = peak.max(known) {
-            peaks.insert(work.name.clone(), peak);
-            write(&out, MEMORY, &json!(peaks).to_string())?;
-        }
-        if result["unreached"].as_u64() != Some(0) {
-            unfinished.push(work.name.clone());
-        }
+        run.keep(Kept {
+            peak_memory_bytes: peak.max(run.kept()?.peak_memory_bytes),
+            ended: result["interrupted"] == Value::Bool(false),
+        })?;
+        unfinished |= result["unreached"].as_u64() != Some(0);
+        args.report(run);
     }
-    let table = table(&comparison, &works, &dataset, &out, &peaks)?;
-    write(&out, "compare.json", &format!("{}\n", serde_json::to_string_pretty(&table)?))?;
-    write(&out, "compare.csv", &table.to_csv())?;
-    write(&out, "compare.md", &table.to_markdown())?;
+    let table = table(&comparison, &runs, &dataset)?;
+    write_tables(&table, &runs, &out)?;
+    let is_interrupted = interrupted.load(Ordering::Relaxed);
     if global.json {
         let mut object = json!(table);
         object["out"] = json!(out);
-        object["interrupted"] = json!(interrupted.load(Ordering::Relaxed));
+        object["interrupted"] = json!(is_interrupted);
         terminal::print(&format!("{object}\n"))?;
     } else {
         terminal::print(&format!("\n{}", table.to_text()))?;
-        eprintln!("\ncompare.json, compare.csv and compare.md are in {}", out.display());
+        let name = &comparison.name;
+        eprintln!("\n{name}.html, .json, .csv and .md are in {}", out.display());
+    }
+    if let Some(file) = &args.gain {
+        let gain = learn_gain(&comparison, &table).with_context(|| {
+            let name = &comparison.name;
+            format!("--gain: no two variants of {name} differ in their steps alone")
+        })?;
+        write(file, &gain_text(&gain, &table))?;
     }
     let any_failed = |row: &crate::compare::Row| row.score.missing > 0;
-    Ok(if interrupted.load(Ordering::Relaxed) {
+    Ok(if is_interrupted {
         eprintln!("interrupted; give the same command again to go on");
         Outcome::Interrupted
     } else if !dataset.failed.is_empty() {
         Outcome::BadInput
-    } else if !unfinished.is_empty() || table.rows.iter().any(any_failed) {
+    } else if unfinished || table.rows.iter().any(any_failed) {
         Outcome::SomeFailed
     } else {
         Outcome::Done
     })
 }
+
+/// The report of a run, in its directory.
+const REPORT: &str = "report.html";
 
 impl Args {
     fn name(&self) -> &str {
@@ -169,16 +209,38 @@ impl Args {
         let recipe = self.recipe.recipe.as_deref();
         let mut comparison =
             Comparison::read(&self.comparison, recipe, &overrides, self.machine.family())?;
+        if let Some(baseline) = &self.baseline {
+            comparison.set_baseline(baseline)?;
+        }
         if !self.variants.is_empty() {
             comparison.select(&self.variants)?;
         }
-        for variant in &mut comparison.variants {
-            if variant.steps.is_none() && variant.seconds.is_none() {
-                variant.steps = self.steps;
-                variant.seconds = self.budget.map(|time| time.as_secs_f64());
-            }
-        }
+        comparison.limit(self.steps, self.budget.map(|time| time.as_secs_f64()))?;
         Ok(comparison)
+    }
+
+    /// Says what exactly a run is, and finds its directory: the one that holds it already, or a new one.
+    fn plan(
+        &self,
+        work: Work,
+        comparison: &Comparison,
+        dataset: &Dataset,
+        engine: &dyn Engine,
+        out: &Path,
+    ) -> anyhow::Result<Planned> {
+        let model = engine.info();
+        let jobs = self.jobs(&model.device).min(dataset.tasks.len()).max(1);
+        let memory_bytes = self.memory.bytes(engine, &work.recipe);
+        let limits = limits(&work, dataset.tasks.len(), jobs, memory_bytes);
+        let identity = Identity::new(&work.recipe, dataset, model, limits);
+        let runs = out.join("runs");
+        let directory = find_run(&runs, &identity).unwrap_or_else(|| {
+            let first = &comparison.variants[work.variants[0]].name;
+            runs.join(directory_name(first, &identity))
+        });
+        let mut planned = Planned { work, identity, jobs, directory, finished: false };
+        planned.finished = planned.is_finished()?;
+        Ok(planned)
     }
 
     /// Tasks that a run works on at the same time.
@@ -199,20 +261,15 @@ impl Args {
     }
 
     /// Makes a run, or goes on with it, in a process of its own; gives what that prints.
-    fn solve(
-        &self,
-        work: &Work,
-        limits: &Limits,
-        jobs: usize,
-        directory: &Path,
-        out: &Path,
-        global: &Global,
-    ) -> anyhow::Result<Value> {
-        let recipe = format!("runs/{}.toml", work.name);
-        write(out, &recipe, &work.recipe.to_toml())?;
+    fn solve(&self, run: &Planned, global: &Global) -> anyhow::Result<Value> {
+        let Planned { work, directory, jobs, .. } = run;
+        let limits = run.identity.limits;
+        let recipe = run.beside("toml");
+        write(&recipe, &work.recipe.to_toml())?;
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["solve", self.name(), "--json", "--no-adapters"]);
-        command.arg("--recipe").arg(out.join(&recipe)).arg("--out").arg(directory);
+        command.arg("--recipe").arg(&recipe).arg("--out").arg(directory);
+        command.args(limits.evenly.then_some("--evenly"));
         let mut option = |name: &str, value: Option<String>| {
             if let Some(value) = value {
                 command.arg(format!("{name}={value}"));
@@ -236,93 +293,160 @@ impl Args {
             Err(_) => bail!("the run in {} failed ({})", directory.display(), output.status),
         }
     }
+
+    /// Writes the report of a run, to which the comparison's page leads. Without one there is no link, and nothing is lost.
+    fn report(&self, run: &Planned) {
+        let side = Side::read(&run.directory, Some(self.name()), self.solutions.as_deref());
+        let page = side
+            .map_err(anyhow::Error::from)
+            .and_then(|side| write(&run.directory.join(REPORT), &report(&side, None)?.html));
+        if let Err(error) = page {
+            eprintln!("warning: no report of {}: {error:#}", run.directory.display());
+        }
+    }
+}
+
+impl Planned {
+    /// A file beside the directory.
+    fn beside(&self, extension: &str) -> PathBuf {
+        // A name of a variant may have a dot, which begins no extension.
+        let mut path = self.directory.clone().into_os_string();
+        path.push(format!(".{extension}"));
+        path.into()
+    }
+
+    fn kept(&self) -> anyhow::Result<Kept> {
+        let file = self.beside("json");
+        match std::fs::read(&file) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .with_context(|| format!("{} is damaged; delete it", file.display())),
+            Err(_) => Ok(Kept::default()),
+        }
+    }
+
+    fn keep(&self, kept: Kept) -> anyhow::Result<()> {
+        write(&self.beside("json"), &format!("{}\n", json!(kept)))
+    }
+
+    /// What [`Planned::finished`] says.
+    fn is_finished(&self) -> anyhow::Result<bool> {
+        let run = match read_run(&self.directory) {
+            Err(RunError::NotARun(_)) => return Ok(false),
+            run => run?,
+        };
+        let all = self.identity.tasks.iter().all(|id| run.records.contains_key(id));
+        Ok(all && (self.work.share != Share::Scheduled || self.kept()?.ended))
+    }
+
+    /// The address of its report from the folder of the tables, if there is one.
+    fn report(&self) -> Option<String> {
+        let name = self.directory.file_name()?.to_str()?;
+        let is_there = self.directory.join(REPORT).exists();
+        is_there.then(|| format!("runs/{name}/{REPORT}"))
+    }
 }
 
 /// What limits a run of so many tasks, `jobs` at a time.
 fn limits(work: &Work, tasks: usize, jobs: usize, memory_bytes: u64) -> Limits {
-    let all = |mean: f64| mean * tasks as f64 / jobs as f64;
+    let (each, all) = match work.share {
+        Share::Each => (work.seconds, None),
+        _ => (None, work.seconds.map(|mean| mean * tasks as f64 / jobs as f64)),
+    };
+    // To the nanosecond, as `solve` will read it: a run is found again by what it says of itself.
+    let read = |seconds: f64| Duration::from_secs_f64(seconds).as_secs_f64();
     Limits {
-        budget_seconds: work.seconds.filter(|_| !work.scheduled),
-        total_seconds: work.seconds.filter(|_| work.scheduled).map(all),
+        budget_seconds: each.map(read),
+        total_seconds: all.map(read),
+        evenly: work.share == Share::Even,
         steps: work.steps,
         memory_bytes,
     }
 }
 
-/// Whether the run is there with all of its records.
-///
-/// # Errors
-/// [`RunError::Mismatch`] if the directory is another run's.
-fn is_finished(directory: &Path, identity: &Identity) -> Result<bool, RunError> {
-    let run = match read_run(directory) {
-        Err(RunError::NotARun(_)) => return Ok(false),
-        run => run?,
-    };
-    let differences = identity.differences(&run.identity);
-    if !differences.is_empty() {
-        return Err(RunError::Mismatch { path: directory.to_owned(), differences });
-    }
-    Ok(identity.tasks.iter().all(|id| run.records.contains_key(id)))
-}
-
 /// The table of what there is; runs that have not begun have no records.
-fn table(
-    comparison: &Comparison,
-    works: &[Work],
-    dataset: &Dataset,
-    out: &Path,
-    peaks: &BTreeMap<String, u64>,
-) -> anyhow::Result<Table> {
-    let read = |work: &Work| -> anyhow::Result<_> {
-        let directory = out.join("runs").join(&work.name);
-        let records = match read_run(&directory) {
-            Err(RunError::NotARun(_)) => BTreeMap::new(),
-            run => run?.records,
-        };
-        Ok((records, peaks.get(&work.name).copied()))
+fn table(comparison: &Comparison, runs: &[Planned], dataset: &Dataset) -> anyhow::Result<Table> {
+    let read = |run: &Planned| -> anyhow::Result<_> {
+        Ok(match read_run(&run.directory) {
+            Err(RunError::NotARun(_)) => (BTreeMap::new(), None),
+            there => {
+                let there = there?;
+                (there.records, Some(there.circumstances.jobs))
+            }
+        })
     };
-    let runs: Vec<_> = works.iter().map(read).collect::<Result<_, _>>()?;
-    let runs: Vec<_> = runs.iter().map(|(records, peak)| (records, *peak)).collect();
-    Ok(Table::of(comparison, dataset, &runs))
-}
-
-fn read_peaks(out: &Path) -> anyhow::Result<BTreeMap<String, u64>> {
-    let file = out.join(MEMORY);
-    match std::fs::read(&file) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .with_context(|| format!("{} is damaged; delete it", file.display())),
-        Err(_) => Ok(BTreeMap::new()),
+    let read: Vec<_> = runs.iter().map(read).collect::<Result<_, _>>()?;
+    let mut facts = Vec::with_capacity(runs.len());
+    for ((records, jobs), run) in read.iter().zip(runs) {
+        let peak_memory_bytes = run.kept()?.peak_memory_bytes;
+        let shared_steps = shared_steps(&run.directory);
+        facts.push(RunFacts { records, jobs: *jobs, peak_memory_bytes, shared_steps });
     }
+    Ok(Table::of(comparison, dataset, &facts))
 }
 
-fn write(out: &Path, name: &str, text: &str) -> anyhow::Result<()> {
-    let file = out.join(name);
-    write_atomically(&file, text.as_bytes()).with_context(|| format!("writing {}", file.display()))
+/// Writes the table in every form.
+fn write_tables(table: &Table, runs: &[Planned], out: &Path) -> anyhow::Result<()> {
+    let run = |row: usize| runs.iter().find(|run| run.work.variants.contains(&row));
+    let reports: Vec<_> = (0..table.rows.len()).map(|row| run(row)?.report()).collect();
+    let name = &table.comparison;
+    let file = |ending: &str| out.join(format!("{name}{ending}"));
+    write(&file(".json"), &format!("{}\n", serde_json::to_string_pretty(table)?))?;
+    write(&file(".csv"), &table.to_csv())?;
+    write(&file("-views.csv"), &table.views_to_csv())?;
+    write(&file(".md"), &table.to_markdown())?;
+    write(&file(".html"), &comparison_page(table, &reports))
 }
 
-/// `runs/compare-<comparison>-<dataset>`.
-fn default_path(comparison: &Comparison, dataset: &Dataset) -> PathBuf {
+/// The part of a recipe that says what steps are worth.
+fn gain_text(gain: &GainTable, table: &Table) -> String {
+    let list = |values: &[f64]| values.iter().map(f64::to_string).collect::<Vec<_>>().join(", ");
+    let steps: Vec<String> = gain.steps.iter().map(usize::to_string).collect();
+    format!(
+        "# Measured by the comparison {} on {} tasks of {}.\n[schedule.gain]\nsteps = [{}]\neasy = [{}]\nmedium = \
+         [{}]\nhard = [{}]\n",
+        table.comparison,
+        table.rows[0].score.known_tasks,
+        table.dataset,
+        steps.join(", "),
+        list(&gain.easy),
+        list(&gain.medium),
+        list(&gain.hard)
+    )
+}
+
+fn write(file: &Path, text: &str) -> anyhow::Result<()> {
+    write_atomically(file, text.as_bytes()).with_context(|| format!("writing {}", file.display()))
+}
+
+/// The name of a new run: its first variant's in plain letters, and a fingerprint of what the run is.
+fn directory_name(variant: &str, identity: &Identity) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let words: String = variant.chars().map(plain).collect();
+    let words: Vec<&str> = words.split('-').filter(|word| !word.is_empty()).collect();
+    format!("{}-{}", words.join("-"), &identity.fingerprint()[..8])
+}
+
+/// `runs/compare-<dataset>`: comparisons on the same tasks share runs.
+fn default_path(dataset: &Dataset) -> PathBuf {
     let plain = |c: char| if c.is_alphanumeric() || c == '_' { c } else { '-' };
     let dataset: String = dataset.name.trim_end_matches(".json").chars().map(plain).collect();
-    Path::new("runs").join(format!("compare-{}-{}", comparison.name, dataset.trim_matches('-')))
+    Path::new("runs").join(format!("compare-{}", dataset.trim_matches('-')))
 }
 
 /// What is about to happen, and how long it takes where that is known.
-fn heading(
-    args: &Args,
-    comparison: &Comparison,
-    works: &[Work],
-    dataset: &Dataset,
-    out: &Path,
-) -> String {
-    let (variants, runs, tasks) = (comparison.variants.len(), works.len(), dataset.tasks.len());
+fn heading(comparison: &Comparison, runs: &[Planned], dataset: &Dataset, out: &Path) -> String {
+    let (variants, tasks) = (comparison.variants.len(), dataset.tasks.len());
+    let there = runs.iter().filter(|run| run.finished).count();
     let mut line =
-        format!("{variants} variants of {} in {runs} runs, {tasks} tasks", comparison.name);
-    let seconds: Option<f64> = works.iter().map(|work| work.seconds).sum();
-    if let Some(seconds) = seconds {
-        let jobs = args.jobs.map_or_else(cores, |n| n as usize).min(tasks.max(1));
-        let rounds = tasks.div_ceil(jobs.max(1)) as f64;
-        line += &format!(", at most {}", show_seconds(seconds * rounds));
+        format!("{variants} variants of {} in {} runs, {tasks} tasks", comparison.name, runs.len());
+    if there > 0 {
+        line += &format!(", {there} of the runs finished before");
+    }
+    let waiting = runs.iter().filter(|run| !run.finished);
+    let rounds = |run: &Planned| tasks.div_ceil(run.jobs) as f64;
+    let seconds: Option<f64> = waiting.map(|run| Some(run.work.seconds? * rounds(run))).sum();
+    if let Some(seconds) = seconds.filter(|seconds| *seconds > 0.0) {
+        line += &format!(", at most {}", show_seconds(seconds));
     }
     format!("{line}; {}", out.display())
 }

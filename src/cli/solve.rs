@@ -94,6 +94,9 @@ struct LimitArgs {
     /// [schedule]). Gone on with, the run has what is left of it.
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "budget")]
     total_time: Option<Duration>,
+    /// Give the total time to all tasks alike: to each an even share of what is left when its turn comes.
+    #[arg(long, requires = "total_time")]
+    evenly: bool,
     #[command(flatten)]
     memory: MemoryArgs,
 }
@@ -264,6 +267,7 @@ impl Args {
         let mut limits = Limits {
             budget_seconds: self.limits.budget.map(|time| time.as_secs_f64()),
             total_seconds: self.limits.total_time.map(|time| time.as_secs_f64()),
+            evenly: self.limits.evenly,
             steps: self.limits.steps,
             memory_bytes: self.limits.memory.bytes(engine, recipe),
         };

@@ -1,13 +1,13 @@
 //! What share of a run's spending led to its answers.
 //!
 //! The two measures of Chen et al. 2024 ("Do NOT think that much for 2+3=?", arXiv 2412.21187), which count the
-//! tokens of a chain of thought, with seconds of wall time and predicted views in place of tokens.
+//! tokens of a chain of thought, with seconds of wall time in place of tokens: the fit's count too.
 
 use serde::Serialize;
 
 use crate::arc::{Grid, Task};
 use crate::pipeline::{TaskRecord, TestRecord};
-use crate::vote::{VoteConfig, rank};
+use crate::vote::{Panel, VoteConfig, rank};
 
 /// Means over tasks; `None` where there is nothing to take a mean of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -18,7 +18,8 @@ pub struct Efficiency {
     pub outcome: Option<f64>,
     /// The same over the solved tasks alone: near 1 says that the time was needed, whatever the score is.
     pub outcome_of_solved: Option<f64>,
-    /// ξ_P: the share of the predictions that proposed a grid which no earlier view had.
+    /// ξ_P: the share of a task's seconds that went to predictions of grids which nothing before had proposed: neither the
+    /// base model's first answer, which counts as new itself, nor an earlier view.
     pub process: Option<f64>,
 }
 
@@ -33,7 +34,7 @@ impl Efficiency {
             let answers: Option<Vec<&Grid>> =
                 task.tests.iter().map(|t| t.output.as_ref()).collect();
             outcomes.extend(answers.map(|answers| spent_until_right(&answers, record, vote)));
-            processes.extend(record.tests.iter().filter_map(new_proposals));
+            processes.extend(spent_on_new(record));
         }
         let solved: Vec<f64> = outcomes.iter().copied().flatten().collect();
         let all: Vec<f64> = outcomes.iter().map(|share| share.unwrap_or(0.0)).collect();
@@ -63,7 +64,9 @@ fn spent_until_right(answers: &[&Grid], record: &TaskRecord, vote: &VoteConfig) 
     }
     let n_maps = record.maps.len();
     let chosen_after = |n: usize, (test, answer): (&TestRecord, &&Grid)| {
-        let (candidates, panel) = record.seen_by_first(n, test);
+        let first: Vec<usize> = (0..n).collect();
+        let candidates = record.seen_by(&first, test);
+        let panel = Panel::new(&record.maps[..n], &record.experts);
         rank(&candidates, panel, vote.selector, &vote.weights)
             .iter()
             .take(2)
@@ -76,11 +79,22 @@ fn spent_until_right(answers: &[&Grid], record: &TaskRecord, vote: &VoteConfig) 
     Some((spent / seconds.total.max(f64::MIN_POSITIVE)).min(1.0))
 }
 
-/// The share of the maps that propose a grid which no earlier map proposes; `None` without maps.
-fn new_proposals(test: &TestRecord) -> Option<f64> {
-    let proposed = test.candidates.iter().filter(|c| !c.proposed_by.is_empty()).count();
-    let maps: usize = test.candidates.iter().map(|c| c.proposed_by.len()).sum();
-    (maps > 0).then(|| proposed as f64 / maps as f64)
+/// The share of a task's seconds that went to new grids; `None` if nothing was predicted. A map takes its part of the time
+/// of all predictions.
+fn spent_on_new(record: &TaskRecord) -> Option<f64> {
+    let n_maps = record.maps.len() * record.tests.len();
+    if n_maps == 0 {
+        return None;
+    }
+    let new = |(t, test): (usize, &TestRecord)| {
+        let known = record.baseline.get(t);
+        let is_new = |c: &&Candidate| !c.proposed_by.is_empty() && Some(&c.grid) != known;
+        test.candidates.iter().filter(is_new).count()
+    };
+    let new: usize = record.tests.iter().enumerate().map(new).sum();
+    let seconds = &record.seconds;
+    let spent = seconds.baseline + seconds.predict * new as f64 / n_maps as f64;
+    Some((spent / seconds.total.max(f64::MIN_POSITIVE)).min(1.0))
 }
 
 #[cfg(test)]
@@ -133,8 +147,14 @@ mod tests {
         close(third.outcome_of_solved, third.outcome.unwrap());
         // The baseline had it.
         close(efficiency("11", record(&LATE, "11")).outcome, 0.1);
-        // Three grids from four maps.
-        close(late.process, 0.75);
+        // The baseline, and of the views' three seconds those of three grids from four maps.
+        close(late.process, (1.0 + 3.0 * 0.75) / 10.0);
+        // What the baseline has said is not new.
+        close(efficiency("33", record(&LATE, "11")).process, (1.0 + 3.0 * 0.5) / 10.0);
+        // A longer fit is a smaller share for the rest.
+        let (task, mut longer) = record(&LATE, "9");
+        (longer.seconds.fit, longer.seconds.total) = (15.0, 20.0);
+        close(efficiency("33", (task, longer)).process, (1.0 + 3.0 * 0.75) / 20.0);
     }
 
     #[test]
@@ -144,7 +164,7 @@ mod tests {
         let (mut task, unknown) = record(&LATE, "9");
         task.tests[0].output = None;
         let unknown = Efficiency::of(std::iter::once((&task, &unknown)), &vote());
-        assert_eq!((unknown.outcome, unknown.process), (None, Some(0.75)));
+        assert_eq!((unknown.outcome, unknown.process), (None, Some(0.325)));
         assert_eq!(Efficiency::of(std::iter::empty(), &vote()), Efficiency::default());
     }
 }

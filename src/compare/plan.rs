@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 
+use super::Reading;
 use crate::engine::Family;
 use crate::recipe::{Recipe, RecipeError, for_family};
 use crate::vote::VoteConfig;
 
 /// The embedded comparisons, by name.
-pub const COMPARISONS: [(&str, &str); 7] = [
+pub const COMPARISONS: [(&str, &str); 8] = [
     ("formats", include_str!("../../data/recipes/compare-formats.toml")),
     ("language", include_str!("../../data/recipes/compare-language.toml")),
     ("ablation-paper", include_str!("../../data/recipes/ablation-paper.toml")),
@@ -18,6 +18,7 @@ pub const COMPARISONS: [(&str, &str); 7] = [
     ("ablation-stopping", include_str!("../../data/recipes/ablation-stopping.toml")),
     ("ablation-scheduler", include_str!("../../data/recipes/ablation-scheduler.toml")),
     ("selectors", include_str!("../../data/recipes/compare-selectors.toml")),
+    ("gain", include_str!("../../data/recipes/compare-gain.toml")),
 ];
 
 /// Why a comparison cannot be made.
@@ -55,6 +56,17 @@ pub enum CompareError {
         /// What is wrong with its recipe.
         source: Box<RecipeError>,
     },
+    /// A variant whose time is shared among the tasks, and that has none.
+    #[error(
+        "the variant `{variant}` shares the time of all tasks (share = \"{share}\") and has none; give --budget, the mean, \
+         or `seconds` in the file"
+    )]
+    NoTime {
+        /// The variant's name.
+        variant: String,
+        /// How it shares the time.
+        share: &'static str,
+    },
     /// A variant that is asked for and not there.
     #[error("there is no variant `{name}` in {origin}; it has {known}")]
     NoVariant {
@@ -87,9 +99,24 @@ struct WrittenVariant {
     steps: Option<usize>,
     seconds: Option<f64>,
     #[serde(default)]
-    scheduled: bool,
+    share: Share,
     #[serde(default)]
     set: toml::Table,
+    #[serde(default)]
+    reads: Reading,
+}
+
+/// Who gets a variant's seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Share {
+    /// Each task as many; what it does not need is lost.
+    #[default]
+    Each,
+    /// They are a mean: a task gets an even share of what all tasks have left when its turn comes.
+    Even,
+    /// They are a mean: the recipe's `[schedule]` gives the time of all tasks where it is worth most.
+    Scheduled,
 }
 
 /// One row of a comparison: a name, a recipe, and what limits each task.
@@ -101,10 +128,14 @@ pub struct Variant {
     pub recipe: Recipe,
     /// Gradient steps for each task, where they are not the recipe's.
     pub steps: Option<usize>,
+    /// Whether it states `fit.steps` itself, which a limit of the command then leaves alone.
+    pub states_steps: bool,
     /// Wall seconds for each task.
     pub seconds: Option<f64>,
-    /// Whether these are a mean, and the schedule gives the time of all tasks where it is worth most.
-    pub scheduled: bool,
+    /// Who gets them.
+    pub share: Share,
+    /// What it reads of its run.
+    pub reads: Reading,
 }
 
 /// The variants in order, each with everything resolved.
@@ -121,16 +152,14 @@ pub struct Comparison {
 /// A run that one or more variants need.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Work {
-    /// A name for its directory: the first variant's and a fingerprint.
-    pub name: String,
     /// The settings, with the default vote: it changes nothing that the variants read.
     pub recipe: Recipe,
     /// Gradient steps for each task.
     pub steps: Option<usize>,
     /// Wall seconds for each task.
     pub seconds: Option<f64>,
-    /// Whether these are a mean ([`Variant::scheduled`]).
-    pub scheduled: bool,
+    /// Who gets them.
+    pub share: Share,
     /// The variants that read it, by index.
     pub variants: Vec<usize>,
 }
@@ -174,20 +203,27 @@ impl Comparison {
         let base = for_family(recipe.or(base.as_deref()).unwrap_or("default"), family);
         let mut variants: Vec<Variant> = Vec::with_capacity(written.variants.len());
         for variant in written.variants {
-            let WrittenVariant { name, steps, seconds, scheduled, set } = variant;
+            let WrittenVariant { name, steps, seconds, share, set, reads } = variant;
             if variants.iter().any(|other| other.name == name) {
                 return Err(malformed(format!("two variants are called `{name}`; rename one")));
             }
             if seconds.is_some_and(|s| s.is_nan() || s <= 0.0) {
                 return Err(malformed(format!("`{name}` has no time: `seconds` must be above 0")));
             }
+            if reads.views == Some(0) {
+                return Err(malformed(format!(
+                    "`{name}` reads no view: `reads.views` must be above 0"
+                )));
+            }
+            let fit = set.get("fit").and_then(toml::Value::as_table);
+            let states_steps = fit.is_some_and(|fit| fit.contains_key("steps"));
             let mut overrides = overrides.to_vec();
             overrides.extend(assignments(&set, ""));
             let recipe = Recipe::resolve(&base, &overrides).map_err(|source_error| {
                 let (origin, variant) = (source.to_owned(), name.clone());
                 CompareError::Recipe { origin, variant, source: Box::new(source_error) }
             })?;
-            variants.push(Variant { name, recipe, steps, seconds, scheduled });
+            variants.push(Variant { name, recipe, steps, states_steps, seconds, share, reads });
         }
         let baseline = match &written.baseline {
             None if variants.is_empty() => return Err(malformed("it has no [[variants]]".into())),
@@ -195,6 +231,37 @@ impl Comparison {
             Some(name) => find(&variants, name, source)?,
         };
         Ok(Self { name, baseline, variants })
+    }
+
+    /// Gives steps and seconds to the variants that have no limits of their own: a variant's own word wins.
+    ///
+    /// # Errors
+    /// [`CompareError::NoTime`] if time is to be shared that a variant does not have.
+    pub fn limit(
+        &mut self,
+        steps: Option<usize>,
+        seconds: Option<f64>,
+    ) -> Result<(), CompareError> {
+        for variant in &mut self.variants {
+            if variant.steps.is_none() && variant.seconds.is_none() {
+                variant.steps = steps.filter(|_| !variant.states_steps);
+                variant.seconds = seconds;
+            }
+            if variant.share != Share::Each && variant.seconds.is_none() {
+                let share = if variant.share == Share::Even { "even" } else { "scheduled" };
+                return Err(CompareError::NoTime { variant: variant.name.clone(), share });
+            }
+        }
+        Ok(())
+    }
+
+    /// Tests the others against this variant, in place of the file's.
+    ///
+    /// # Errors
+    /// [`CompareError::NoVariant`].
+    pub fn set_baseline(&mut self, name: &str) -> Result<(), CompareError> {
+        self.baseline = find(&self.variants, name, &self.name)?;
+        Ok(())
     }
 
     /// Leaves the variants of these names, and the baseline.
@@ -215,19 +282,15 @@ impl Comparison {
     pub fn works(&self) -> Vec<Work> {
         let mut works: Vec<Work> = Vec::new();
         for (i, variant) in self.variants.iter().enumerate() {
-            let Variant { name, recipe, steps, seconds, scheduled } = variant.clone();
+            let Variant { recipe, steps, seconds, share, .. } = variant.clone();
             let recipe = Recipe { vote: VoteConfig::default(), ..recipe };
             let same = |work: &&mut Work| {
-                let limits = (work.steps, work.seconds, work.scheduled);
-                limits == (steps, seconds, scheduled)
+                (work.steps, work.seconds, work.share) == (steps, seconds, share)
                     && work.recipe.fingerprint() == recipe.fingerprint()
             };
             match works.iter_mut().find(same) {
                 Some(work) => work.variants.push(i),
-                None => {
-                    let name = directory_name(&name, &recipe, (steps, seconds, scheduled));
-                    works.push(Work { name, recipe, steps, seconds, scheduled, variants: vec![i] });
-                }
+                None => works.push(Work { recipe, steps, seconds, share, variants: vec![i] }),
             }
         }
         works
@@ -249,20 +312,6 @@ fn find(variants: &[Variant], name: &str, origin: &str) -> Result<usize, Compare
         let (name, origin, known) = (name.to_owned(), origin.to_owned(), known.join(", "));
         CompareError::NoVariant { name, origin, known }
     })
-}
-
-/// The first variant's name in plain letters, and a fingerprint of what makes the run.
-fn directory_name(
-    name: &str,
-    recipe: &Recipe,
-    limits: (Option<usize>, Option<f64>, bool),
-) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
-    let words: String = name.chars().map(plain).collect();
-    let words: Vec<&str> = words.split('-').filter(|word| !word.is_empty()).collect();
-    let digest = Sha256::digest(format!("{} {limits:?}", recipe.fingerprint()));
-    let fingerprint: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{}-{fingerprint}", words.join("-"))
 }
 
 #[cfg(test)]
@@ -319,24 +368,69 @@ mod tests {
     }
 
     #[test]
-    fn variants_of_the_vote_share_a_run_and_its_directory_does_not_depend_on_their_order() {
-        let comparison = read(THREE).unwrap();
-        let works = comparison.works();
-        let readers: Vec<_> = works.iter().map(|work| work.variants.clone()).collect();
-        assert_eq!(readers, [vec![0, 1], vec![2]]);
-        assert!(works[0].name.starts_with("ttt-product-"), "{}", works[0].name);
-        let mut turned = comparison.clone();
-        turned.variants.swap(0, 1);
-        let turned = turned.works();
-        assert_eq!(turned[0].recipe.fingerprint(), works[0].recipe.fingerprint());
-        let mut longer = comparison;
-        longer.variants[0].seconds = Some(3.0);
-        assert_eq!(longer.works().len(), 3, "other limits are other work");
-        longer.variants[1].seconds = Some(3.0);
-        assert_eq!(longer.works().len(), 2);
-        longer.variants[1].scheduled = true;
-        let works = longer.works();
-        assert!(works.len() == 3 && works[0].name != works[1].name);
+    fn variants_of_the_vote_and_of_what_it_reads_share_a_run() {
+        let readers = |comparison: &Comparison| -> Vec<Vec<usize>> {
+            comparison.works().into_iter().map(|work| work.variants).collect()
+        };
+        let mut comparison = read(THREE).unwrap();
+        assert_eq!(readers(&comparison), [vec![0, 1], vec![2]]);
+        comparison.variants[1].reads.views = Some(1);
+        assert_eq!(readers(&comparison), [vec![0, 1], vec![2]]);
+        comparison.variants[0].seconds = Some(3.0);
+        assert_eq!(readers(&comparison).len(), 3, "other limits are other work");
+        comparison.variants[1].seconds = Some(3.0);
+        assert_eq!(readers(&comparison).len(), 2);
+        for share in [Share::Even, Share::Scheduled] {
+            comparison.variants[1].share = share;
+            assert_eq!(readers(&comparison).len(), 3);
+        }
+    }
+
+    #[test]
+    fn what_is_read_is_written_beside_what_is_set() {
+        let text = r#"
+            [[variants]]
+            name = "a"
+            reads = { views = 4, stop = "beta", dihedrals = ["transpose"] }
+        "#;
+        let reads = read(text).unwrap().variants.remove(0).reads;
+        let dihedrals = vec![crate::arc::Dihedral::Transpose];
+        let stop = crate::candidate::ViewStop::Beta;
+        assert_eq!(reads, Reading { views: Some(4), stop, dihedrals });
+    }
+
+    #[test]
+    fn a_variant_s_own_limits_win_over_the_command_s() {
+        let text = r#"
+            [[variants]]
+            name = "plain"
+            [[variants]]
+            name = "25 steps"
+            set = { fit.steps = 25 }
+            [[variants]]
+            name = "own limit"
+            steps = 7
+            [[variants]]
+            name = "own time"
+            seconds = 5
+        "#;
+        let mut comparison = read(text).unwrap();
+        comparison.limit(Some(100), Some(20.0)).unwrap();
+        let limits: Vec<_> = comparison.variants.iter().map(|v| (v.steps, v.seconds)).collect();
+        let expected =
+            [(Some(100), Some(20.0)), (None, Some(20.0)), (Some(7), None), (None, Some(5.0))];
+        assert_eq!(limits, expected);
+        assert_eq!(comparison.variants[1].recipe.fit.steps, 25);
+    }
+
+    #[test]
+    fn time_that_is_shared_must_be_there() {
+        for share in ["even", "scheduled"] {
+            let text = format!("[[variants]]\nname = 'a'\nshare = '{share}'");
+            let error = read(&text).unwrap().limit(Some(9), None).unwrap_err().to_string();
+            assert!(error.contains("`a`") && error.contains("--budget"), "{error}");
+            read(&text).unwrap().limit(None, Some(9.0)).unwrap();
+        }
     }
 
     #[test]
@@ -347,6 +441,9 @@ mod tests {
         assert_eq!((names, comparison.baseline), (vec!["TTT, sum", "none"], 1));
         let error = comparison.select(&["sun".to_owned()]).unwrap_err().to_string();
         assert_eq!(error, "there is no variant `sun` in mine; it has TTT, sum, none");
+        comparison.set_baseline("TTT, sum").unwrap();
+        assert_eq!(comparison.baseline, 0);
+        assert!(comparison.set_baseline("sun").is_err());
     }
 
     #[test]
@@ -361,6 +458,8 @@ mod tests {
         assert!(error.contains("did you mean `fit.learning_rate`?"), "{error}");
         assert!(complaint("[[variants]]\nname = 'a'\nseconds = 0.0").contains("above 0"));
         assert!(complaint("[[variants]]\nnam = 'a'").contains("unknown field"));
+        let blind = "[[variants]]\nname = 'a'\nreads = { views = 0 }";
+        assert!(complaint(blind).contains("reads no view"));
         let error = Comparison::read("nowhere", None, &[], Family::Grid).unwrap_err().to_string();
         assert!(error.contains("ablation-paper"), "{error}");
     }

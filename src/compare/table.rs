@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Comparison, Efficiency, Variant};
+use super::{Comparison, Efficiency, Reading, Variant};
 use crate::arc::{Attempts, Dataset, Grid, Submission};
 use crate::effort::Difficulty;
 use crate::evaluate::{Candidates, Score, TaskScore, bootstrap_interval, mcnemar, score_tasks};
@@ -17,6 +17,10 @@ pub struct Table {
     pub comparison: String,
     /// The name of the tasks.
     pub dataset: String,
+    /// The variant that the others are tested against.
+    pub baseline: String,
+    /// The variant that says how hard the tasks are: the baseline, or the first whose run can tell; `None` if none can.
+    pub difficulty_by: Option<String>,
     /// A row for each variant, in order.
     pub rows: Vec<Row>,
 }
@@ -34,18 +38,38 @@ pub struct Row {
     pub score: Score,
     /// Wall seconds a task, on average.
     pub seconds: f64,
-    /// Gradient steps a task, on average.
+    /// Gradient steps a task, on average; of an adapter that tasks share, a task's part.
     pub steps: f64,
-    /// The most memory that the process of the run has held; `None` if the system does not say.
+    /// The most memory that the process of the run has held, with all its tasks in flight; `None` if the system does not
+    /// say.
     pub peak_memory_bytes: Option<u64>,
+    /// Tasks that it worked on at the same time.
+    pub jobs: Option<usize>,
     /// What share of the spending led to the answers.
     pub efficiency: Efficiency,
-    /// The tasks whose answers are known, by how hard the baseline's run took them to be: the same tasks in every row.
+    /// The tasks whose answers are known, by how hard [`Table::difficulty_by`] took them to be: the same tasks in every
+    /// row.
     pub by_difficulty: BTreeMap<Difficulty, Bin>,
     /// Against the baseline, on the tasks whose answers are known; `None` for the baseline itself.
     pub versus_baseline: Option<VersusBaseline>,
+    /// The best of N views: the vote over the first views alone. Empty where the variant reads but a part of a run, where
+    /// there was one view, or where no answer is known.
+    pub by_views: Vec<AfterViews>,
     /// By task, the share of its tests that are right.
     pub tasks: BTreeMap<String, Option<f64>>,
+}
+
+/// The share of tasks with every test right after so many views, 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct AfterViews {
+    /// Views.
+    pub views: usize,
+    /// With the first attempt.
+    pub pass_at_1: f64,
+    /// With either attempt.
+    pub pass_at_2: f64,
+    /// With any candidate.
+    pub oracle: f64,
 }
 
 /// Tasks that have something in common.
@@ -73,44 +97,132 @@ pub struct VersusBaseline {
 }
 
 /// What is known of a run.
-pub type Records<'a> = (&'a BTreeMap<String, TaskRecord>, Option<u64>);
+#[derive(Debug, Clone, Copy)]
+pub struct RunFacts<'a> {
+    /// Its records, by task.
+    pub records: &'a BTreeMap<String, TaskRecord>,
+    /// Tasks that it worked on at the same time.
+    pub jobs: Option<usize>,
+    /// The most memory that its process has held.
+    pub peak_memory_bytes: Option<u64>,
+    /// Gradient steps a task of an adapter that all tasks share, which no record counts.
+    pub shared_steps: Option<f64>,
+}
+
+/// What one variant has come to, by itself.
+struct Outcome {
+    scores: Vec<TaskScore>,
+    seconds: f64,
+    steps: f64,
+    efficiency: Efficiency,
+    difficulties: BTreeMap<String, Difficulty>,
+    by_views: Vec<AfterViews>,
+}
 
 impl Table {
-    /// Makes the rows. `runs` has the records and the peak memory of each of [`Comparison::works`]; tasks without a
-    /// record count as wrong.
-    pub fn of(comparison: &Comparison, dataset: &Dataset, runs: &[Records<'_>]) -> Self {
+    /// Makes the rows. `runs` has what is known of each of [`Comparison::works`]; tasks without a record count as wrong.
+    pub fn of(comparison: &Comparison, dataset: &Dataset, runs: &[RunFacts<'_>]) -> Self {
         let works = comparison.works();
         let run = |variant: usize| {
             let work = works.iter().position(|work| work.variants.contains(&variant));
             runs[work.expect("every variant has its run")]
         };
-        let scored: Vec<Vec<TaskScore>> = (0..comparison.variants.len())
-            .map(|i| score_by(&comparison.variants[i], dataset, run(i).0))
-            .collect();
-        let rows = comparison.variants.iter().enumerate().map(|(i, variant)| {
-            let (records, peak_memory_bytes) = run(i);
-            let mean = |value: fn(&TaskRecord) -> f64| {
-                records.values().map(value).sum::<f64>() / records.len().max(1) as f64
-            };
-            let pairs = dataset.tasks.iter().filter_map(|t| Some((t, records.get(&t.id)?)));
-            let other = (i != comparison.baseline).then(|| &scored[comparison.baseline]);
+        let variants = &comparison.variants;
+        let outcomes: Vec<Outcome> =
+            (0..variants.len()).map(|i| Outcome::of(&variants[i], dataset, run(i))).collect();
+        let tells = |&i: &usize| !outcomes[i].difficulties.is_empty();
+        let teller = std::iter::once(comparison.baseline).chain(0..variants.len()).find(tells);
+        let unknown = BTreeMap::new();
+        let difficulties = teller.map_or(&unknown, |i| &outcomes[i].difficulties);
+        let rows = variants.iter().zip(&outcomes).enumerate().map(|(i, (variant, outcome))| {
+            let other = (i != comparison.baseline).then(|| &outcomes[comparison.baseline].scores);
+            let RunFacts { jobs, peak_memory_bytes, .. } = run(i);
+            let fractions = outcome.scores.iter().map(|t| (t.id.clone(), t.fractional()));
             Row {
                 variant: variant.name.clone(),
                 step_limit: variant.steps,
                 budget_seconds: variant.seconds,
-                score: Score::of(&scored[i]),
-                seconds: mean(|record| record.seconds.total),
-                steps: mean(|record| record.steps as f64),
+                score: Score::of(&outcome.scores),
+                seconds: outcome.seconds,
+                steps: outcome.steps,
                 peak_memory_bytes,
-                by_difficulty: by_difficulty(&scored[i], run(comparison.baseline).0),
-                efficiency: Efficiency::of(pairs, &variant.recipe.vote),
-                versus_baseline: other.and_then(|other| VersusBaseline::of(&scored[i], other)),
-                tasks: scored[i].iter().map(|t| (t.id.clone(), t.fractional())).collect(),
+                jobs,
+                by_difficulty: by_difficulty(&outcome.scores, difficulties),
+                efficiency: outcome.efficiency,
+                versus_baseline: other.and_then(|other| VersusBaseline::of(&outcome.scores, other)),
+                by_views: outcome.by_views.clone(),
+                tasks: fractions.collect(),
             }
         });
-        let (name, dataset) = (comparison.name.clone(), dataset.name.clone());
-        Self { comparison: name, dataset, rows: rows.collect() }
+        Self {
+            comparison: comparison.name.clone(),
+            dataset: dataset.name.clone(),
+            baseline: variants[comparison.baseline].name.clone(),
+            difficulty_by: teller.map(|i| variants[i].name.clone()),
+            rows: rows.collect(),
+        }
     }
+}
+
+impl Outcome {
+    fn of(variant: &Variant, dataset: &Dataset, run: RunFacts<'_>) -> Self {
+        let records = read(&variant.reads, variant, run.records);
+        let mean = |value: fn(&TaskRecord) -> f64| {
+            records.values().map(value).sum::<f64>() / records.len().max(1) as f64
+        };
+        let pairs = dataset.tasks.iter().filter_map(|t| Some((t, records.get(&t.id)?)));
+        let difficulty = |(id, r): (&String, &TaskRecord)| Some((id.clone(), r.difficulty?));
+        let whole = variant.reads == Reading::default();
+        Self {
+            scores: score(dataset, &records),
+            seconds: mean(|record| record.seconds.total),
+            steps: mean(|record| record.steps as f64) + run.shared_steps.unwrap_or(0.0),
+            efficiency: Efficiency::of(pairs, &variant.recipe.vote),
+            difficulties: records.iter().filter_map(difficulty).collect(),
+            by_views: if whole { by_views(variant, dataset, run.records) } else { Vec::new() },
+        }
+    }
+}
+
+/// What the variant's vote makes of what is read of the records.
+fn read(
+    reads: &Reading,
+    variant: &Variant,
+    records: &BTreeMap<String, TaskRecord>,
+) -> BTreeMap<String, TaskRecord> {
+    let read = |(id, r): (&String, &TaskRecord)| (id.clone(), reads.of(r, &variant.recipe.vote));
+    records.iter().map(read).collect()
+}
+
+/// The best of 1, 2, 4, .. and all views.
+fn by_views(
+    variant: &Variant,
+    dataset: &Dataset,
+    records: &BTreeMap<String, TaskRecord>,
+) -> Vec<AfterViews> {
+    let most = records.values().map(|record| record.views).max().unwrap_or(0);
+    let after = |views: usize| {
+        let reads = Reading { views: Some(views), ..Reading::default() };
+        let score = Score::of(&score(dataset, &read(&reads, variant, records)));
+        let oracle = score.oracle.and_then(|oracle| oracle.strict);
+        Some(AfterViews {
+            views,
+            pass_at_1: score.pass_at_1.strict?,
+            pass_at_2: score.pass_at_2.strict?,
+            oracle: oracle?,
+        })
+    };
+    if most < 2 {
+        Vec::new()
+    } else {
+        numbers_of_views(most).into_iter().filter_map(after).collect()
+    }
+}
+
+/// 1, 2, 4, .. and `most`.
+pub fn numbers_of_views(most: usize) -> Vec<usize> {
+    let doubled = std::iter::successors(Some(1), |n| Some(2 * n)).take_while(|&n| n < most);
+    doubled.chain([most]).collect()
 }
 
 impl VersusBaseline {
@@ -134,16 +246,15 @@ impl VersusBaseline {
     }
 }
 
-/// Counts scores into the difficulties that some records state.
+/// Counts the scores of tasks into their difficulties.
 fn by_difficulty(
     scores: &[TaskScore],
-    records: &BTreeMap<String, TaskRecord>,
+    difficulties: &BTreeMap<String, Difficulty>,
 ) -> BTreeMap<Difficulty, Bin> {
     let mut bins = BTreeMap::new();
     for score in scores {
-        let difficulty = records.get(&score.id).and_then(|record| record.difficulty);
-        if let (Some(solved), Some(difficulty)) = (score.solved(), difficulty) {
-            let bin: &mut Bin = bins.entry(difficulty).or_default();
+        if let (Some(solved), Some(difficulty)) = (score.solved(), difficulties.get(&score.id)) {
+            let bin: &mut Bin = bins.entry(*difficulty).or_default();
             bin.of += 1;
             bin.solved += usize::from(solved);
         }
@@ -151,36 +262,45 @@ fn by_difficulty(
     bins
 }
 
-/// Scores what the variant's vote makes of the records.
-fn score_by(
-    variant: &Variant,
-    dataset: &Dataset,
-    records: &BTreeMap<String, TaskRecord>,
-) -> Vec<TaskScore> {
-    let both = |[first, second]: [Grid; 2]| Attempts::new(first, second);
-    let vote =
-        |record: &TaskRecord| record.revote(&variant.recipe.vote).into_iter().map(both).collect();
-    let tasks = records.iter().map(|(id, record)| (id.clone(), vote(record))).collect();
+/// Scores the attempts of records.
+fn score(dataset: &Dataset, records: &BTreeMap<String, TaskRecord>) -> Vec<TaskScore> {
+    let both = |[first, second]: &[Grid; 2]| Attempts::new(first.clone(), second.clone());
+    let attempts = |record: &TaskRecord| record.attempts.iter().map(both).collect();
+    let tasks = records.iter().map(|(id, record)| (id.clone(), attempts(record))).collect();
     let candidates: Candidates =
         records.iter().map(|(id, record)| (id.clone(), record.candidate_grids())).collect();
     score_tasks(dataset, &Submission { tasks }, Some(&candidates))
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::compare::Work;
+    use crate::compare::{Share, Work};
     use crate::evaluate::mcnemar;
     use crate::pipeline::mock::{recipe, record, task};
     use crate::recipe::Recipe;
     use crate::vote::Selector;
 
-    fn variant(name: &str, recipe: Recipe) -> Variant {
-        Variant { name: name.into(), recipe, steps: None, seconds: None, scheduled: false }
+    pub(in crate::compare) fn variant(name: &str, recipe: Recipe) -> Variant {
+        Variant {
+            name: name.into(),
+            recipe,
+            steps: None,
+            states_steps: false,
+            seconds: None,
+            share: Share::Each,
+            reads: Reading::default(),
+        }
+    }
+
+    pub(in crate::compare) fn facts(records: &BTreeMap<String, TaskRecord>) -> RunFacts<'_> {
+        let peak_memory_bytes = Some(7 << 20);
+        RunFacts { records, jobs: Some(2), peak_memory_bytes, shared_steps: None }
     }
 
     /// Three variants, of which the last two share a run, and the records of the two runs on tasks `a` and `b`.
-    fn compared() -> (Comparison, Dataset, Vec<BTreeMap<String, TaskRecord>>) {
+    pub(in crate::compare) fn compared() -> (Comparison, Dataset, Vec<BTreeMap<String, TaskRecord>>)
+    {
         let mut none = recipe();
         none.views.count = 8;
         none.fit.format = crate::adapter::FitFormat::None;
@@ -213,7 +333,7 @@ mod tests {
         for test in &mut dataset.tasks[1].tests {
             test.output = Some(Grid::filled(1, 7, 3));
         }
-        let runs: Vec<Records<'_>> = records.iter().map(|r| (r, Some(7 << 20))).collect();
+        let runs: Vec<_> = records.iter().map(facts).collect();
         let table = Table::of(&comparison, &dataset, &runs);
         let solved: Vec<_> = table.rows.iter().map(|row| row.score.solved.unwrap()).collect();
         assert_eq!((table.rows.len(), solved[1]), (3, 1));
@@ -249,23 +369,68 @@ mod tests {
             }
         }
         records[1].remove("b");
-        let runs: Vec<Records<'_>> = records.iter().map(|r| (r, None)).collect();
+        let runs: Vec<_> = records.iter().map(facts).collect();
         let table = Table::of(&comparison, &dataset, &runs);
         assert_eq!((table.rows[1].score.solved, table.rows[1].score.missing), (Some(1), 1));
         assert!(table.to_text().contains("product (1 missing)"), "{}", table.to_text());
     }
 
     #[test]
+    fn the_first_variant_that_can_tell_says_how_hard_tasks_are() {
+        let (mut comparison, dataset, records) = compared();
+        let runs: Vec<_> = records.iter().map(facts).collect();
+        // Of one view nothing can be told.
+        comparison.variants[0].reads.views = Some(1);
+        let table = Table::of(&comparison, &dataset, &runs);
+        assert_eq!(table.difficulty_by.as_deref(), Some("product"));
+        let of = |row: &Row| row.by_difficulty.values().map(|bin| bin.of).sum::<usize>();
+        assert!(table.rows.iter().all(|row| of(row) == 2));
+        assert!(table.to_text().contains("the run of \"product\" took"), "{}", table.to_text());
+        comparison.variants.iter_mut().for_each(|variant| variant.reads.views = Some(1));
+        let table = Table::of(&comparison, &dataset, &runs);
+        assert_eq!((table.difficulty_by, of(&table.rows[0])), (None, 0));
+    }
+
+    #[test]
+    fn the_best_of_n_views_ends_with_the_score_and_a_part_of_a_run_has_none() {
+        let (mut comparison, dataset, records) = compared();
+        let runs: Vec<_> = records.iter().map(facts).collect();
+        comparison.variants[2].reads.views = Some(4);
+        let table = Table::of(&comparison, &dataset, &runs);
+        let [none, product, part] = &table.rows[..] else { panic!("three rows") };
+        let views = |row: &Row| row.by_views.iter().map(|point| point.views).collect::<Vec<_>>();
+        assert_eq!((views(none), views(part)), (vec![1, 2, 4, 8], vec![]));
+        let last = product.by_views.last().unwrap();
+        assert_eq!((last.views, Some(last.pass_at_2)), (16, product.score.pass_at_2.strict));
+        assert_eq!(Some(last.oracle), product.score.oracle.unwrap().strict);
+        let four = product.by_views.iter().find(|point| point.views == 4).unwrap();
+        assert_eq!(Some(four.oracle), part.score.oracle.unwrap().strict);
+        let csv = table.views_to_csv();
+        assert_eq!(csv.lines().count(), 1 + 4 + 5, "{csv}");
+        assert!(csv.contains("\nnone,8,"), "{csv}");
+        assert!(table.to_markdown().contains("| none | "), "{}", table.to_markdown());
+    }
+
+    #[test]
+    fn an_adapter_that_tasks_share_counts_its_steps() {
+        let (comparison, dataset, records) = compared();
+        let mut runs: Vec<_> = records.iter().map(facts).collect();
+        runs[0].shared_steps = Some(12.5);
+        let table = Table::of(&comparison, &dataset, &runs);
+        assert_eq!((table.rows[0].steps, table.rows[1].steps), (12.5, 3.0));
+    }
+
+    #[test]
     fn every_form_has_a_line_a_variant_and_repeats() {
         let (mut comparison, dataset, records) = compared();
         comparison.variants[1].name = "odd, \"name\" | here".into();
-        let runs: Vec<Records<'_>> = records.iter().map(|r| (r, Some(7 << 20))).collect();
+        let runs: Vec<_> = records.iter().map(facts).collect();
         let table = Table::of(&comparison, &dataset, &runs);
         assert_eq!(table, Table::of(&comparison, &dataset, &runs));
         let (text, csv, markdown) = (table.to_text(), table.to_csv(), table.to_markdown());
         assert_eq!(
             [text.lines().count(), csv.lines().count(), markdown.lines().count()],
-            [4, 4, 5]
+            [4 + 2, 4, 5 + 2 + 3 + 5]
         );
         assert!(
             csv.lines().nth(2).unwrap().starts_with("\"odd, \"\"name\"\" | here\",,,2,"),

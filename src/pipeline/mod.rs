@@ -285,9 +285,9 @@ mod tests {
         let note = format!("settled after {} of 40 views", settled.views);
         assert!(settled.notes.contains(&note), "{:?}", settled.notes);
         assert_eq!(run(&recipe, Some(&settled.replay())).tests, settled.tests);
-        // Less than half of the votes never decide.
+        // Thirty votes of forty are too few for a second grid to be safe from a third.
         recipe.views.stop = crate::candidate::ViewStop::Decided;
-        assert!(run(&recipe, None).views >= 24);
+        assert_eq!(run(&recipe, None).views, 40);
     }
 
     #[test]
@@ -340,9 +340,8 @@ mod tests {
         assert_eq!(product.candidate, 0);
         assert!((product.score - best.log_probs.iter().sum::<f32>()).abs() < 1e-3);
         assert_eq!(fresh.revote(&recipe.vote), fresh.attempts);
-        let (seen, panel) = fresh.seen_by_first(1, &fresh.tests[0]);
-        assert_eq!((panel.maps.len(), panel.experts.len()), (1, 7));
-        assert!(seen.iter().all(|candidate| candidate.log_probs.len() == 7));
+        let seen = fresh.seen_by(&[0], &fresh.tests[0]);
+        assert!(!seen.is_empty() && seen.iter().all(|candidate| candidate.log_probs.len() == 7));
         // Where time is over before all have scored, those that have do, and that is repeated.
         let view = Duration::from_millis(15);
         let engine = Mock { view, ..Mock::default() };

@@ -205,6 +205,13 @@ impl TaskRecord {
         self.tests.iter().zip(&self.attempts).map(of_test).min_by(f64::total_cmp)
     }
 
+    /// How hard the task looks, by the demonstration that was held out (where the fit had come far enough to tell) and by
+    /// the agreement of the views.
+    pub fn estimate_difficulty(&self) -> Option<Difficulty> {
+        let telling = self.held_out.filter(|check| check.steps >= HeldOut::LEAST_STEPS);
+        Difficulty::of(telling.map(HeldOut::rate), self.agreement())
+    }
+
     /// How the task stands, for a schedule; `steps` are the most that a fit may have.
     pub fn standing(&self, steps: usize) -> Standing {
         let mut end = 0;
@@ -230,13 +237,11 @@ impl TaskRecord {
         Panel::new(&self.maps, &self.experts)
     }
 
-    /// What the first `n_maps` maps alone have found for a test, and the maps that a vote on it hears. Fresh views score
-    /// it as they score everything.
-    pub fn seen_by_first(&self, n_maps: usize, test: &TestRecord) -> (Vec<Candidate>, Panel<'_>) {
-        let panel = Panel::new(&self.maps[..n_maps], &self.experts);
-        let n_scores = panel.experts.len();
-        let seen = test.candidates.iter().filter_map(|c| c.as_seen_by_first(n_maps, n_scores));
-        (seen.collect(), panel)
+    /// What some of the maps alone have found for a test. Fresh views score it as they score everything.
+    pub fn seen_by(&self, maps: &[usize], test: &TestRecord) -> Vec<Candidate> {
+        let experts: Vec<usize> = (0..self.experts.len()).collect();
+        let scores = if experts.is_empty() { maps } else { &experts };
+        test.candidates.iter().filter_map(|c| c.as_seen_by(maps, scores)).collect()
     }
 
     /// The attempts that another vote makes of the same candidates.

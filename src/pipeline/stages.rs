@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::clock::{Clock, affordable, fit_seconds};
 use super::guard::guard;
-use super::parts::{Fitted, Fitting, HeldOut};
+use super::parts::{Fitted, Fitting};
 use super::record::{CutShort, Seconds, Solved, TaskRecord, TestRecord, fallback_attempts};
 use super::{Curve, Event, Interrupted, TaskLimits, VIEWS_AT_ONCE};
 use crate::adapter::FitFormat;
@@ -18,7 +18,6 @@ use crate::candidate::{
     uncertainty,
 };
 use crate::dataset::Format;
-use crate::effort::Difficulty;
 use crate::engine::{
     Adapter, DecodeConfig, DecodeMethod, Engine, EngineError, Family, FitLimits, FitStep,
     PredictPlan, StopReason,
@@ -470,8 +469,7 @@ impl<'a> Solving<'a> {
             experts: chosen.experts,
             tests: chosen.tests,
         };
-        let telling = held_out.filter(|check| check.steps >= HeldOut::LEAST_STEPS);
-        record.difficulty = Difficulty::of(telling.map(HeldOut::rate), record.agreement());
+        record.difficulty = record.estimate_difficulty();
         Solved { record, adapter: fit.adapter }
     }
 }

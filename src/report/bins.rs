@@ -54,14 +54,17 @@ pub(super) fn by_difficulty(facts: &Facts<'_>) -> Vec<Bin> {
     fill(facts, labels.into(), bin)
 }
 
-/// By the demonstrations that the fitted model reproduced in the last held-out check.
+/// By what was reproduced of what the fit had not seen: the predictions of the demonstration that was held out, or else the
+/// demonstrations of the last check, each from the others.
 pub(super) fn by_check(facts: &Facts<'_>) -> Vec<Bin> {
     let labels = ["none", "some", "all"].map(str::to_owned);
     let bin = |task: &TaskFacts<'_>| {
-        let check = task.record?.check?;
-        Some(match check.exact {
+        let record = task.record?;
+        let held_out = record.held_out.map(|held_out| (held_out.exact, held_out.of));
+        let (exact, of) = held_out.or(record.check.map(|check| (check.exact, check.of)))?;
+        Some(match exact {
             0 => 0,
-            n if n < check.of => 1,
+            n if n < of => 1,
             _ => 2,
         })
     };
@@ -83,4 +86,31 @@ fn fill(
         }
     }
     bins
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::side;
+    use super::*;
+    use crate::engine::Check;
+    use crate::pipeline::HeldOut;
+
+    #[test]
+    fn a_held_out_demonstration_goes_before_the_check_of_a_fit() {
+        let mut side = side("run", &["a", "b", "c"], &["a"]);
+        let records = &mut side.run.records;
+        let held_out = |exact| HeldOut { demonstration: 0, steps: 9, exact, of: 8, solved: false };
+        for id in ["a", "b", "c"] {
+            records.get_mut(id).unwrap().check = Some(Check { exact: 3, of: 3 });
+        }
+        records.get_mut("b").unwrap().held_out = Some(held_out(0));
+        records.get_mut("c").unwrap().held_out = Some(held_out(5));
+        let bins = by_check(&Facts::of(&side));
+        let counts: Vec<_> = bins.iter().map(|bin| (bin.solved, bin.of)).collect();
+        assert_eq!(counts, [(0, 1), (0, 1), (1, 1)]);
+        // End-to-end fits have no check, and were not in the chart.
+        let record = side.run.records.get_mut("c").unwrap();
+        (record.check, record.held_out) = (None, Some(held_out(8)));
+        assert_eq!(by_check(&Facts::of(&side))[2].of, 2);
+    }
 }

@@ -57,6 +57,9 @@ struct RunData<'a> {
     steps: usize,
     best: usize,
     stop: &'static str,
+    /// How the demonstration was predicted that had been held out: its number from 1, predictions exact, predictions made,
+    /// steps before.
+    held_out: Option<[usize; 4]>,
     /// For each map: index of its symmetry, `c` if recolored, `o` if reordered, `i` or `e` for the format.
     maps: Vec<String>,
     curve: CurveData,
@@ -161,6 +164,7 @@ impl<'a> RunData<'a> {
             steps: record.steps,
             best: record.best_step,
             stop: stop(record.stop),
+            held_out: record.held_out.map(|h| [h.demonstration + 1, h.exact, h.of, h.steps]),
             maps: record.maps.iter().chain(&record.experts).map(map_code).collect(),
             curve: CurveData::of(record),
             tests: tests.collect(),

@@ -33,12 +33,16 @@ pub(super) fn steps(side: &Side) -> Vec<Step> {
     steps.push(("Views", views(recipe)));
     steps.push(("Candidates", candidates(recipe)));
     steps.push(("Vote", vote(recipe)));
-    if let Some(total) = side.run.identity.limits.total_seconds {
+    let Limits { total_seconds, evenly, .. } = side.run.identity.limits;
+    if let Some(total) = total_seconds {
+        let tasks = side.run.identity.own_tasks().len();
         let abstained = side.run.records.values().filter(|record| record.abstained).count();
-        steps.push((
-            "Time",
-            schedule(recipe, total, side.run.identity.own_tasks().len(), abstained),
-        ));
+        let text = if evenly {
+            evenly_shared(total, tasks)
+        } else {
+            schedule(recipe, total, tasks, abstained)
+        };
+        steps.push(("Time", text));
     }
     steps
 }
@@ -183,7 +187,9 @@ fn views(recipe: &Recipe) -> String {
     };
     let stop = match config.stop {
         ViewStop::Never => "",
-        ViewStop::Decided => " It ends when the rest could not change what most views propose.",
+        ViewStop::Decided => {
+            " It ends when the rest could not change the two grids that most views propose."
+        }
         ViewStop::Beta => " It ends when most views agree, with 95 % confidence.",
     };
     format!(
@@ -242,6 +248,14 @@ fn vote(recipe: &Recipe) -> String {
     format!("The two attempts are the best by {name}: {what}.")
 }
 
+fn evenly_shared(total: f64, tasks: usize) -> String {
+    format!(
+        "{} of wall time for {}: each gets the same share of what is left when its turn comes.",
+        seconds(total),
+        count(tasks, "task")
+    )
+}
+
 fn schedule(recipe: &Recipe, total: f64, tasks: usize, abstained: usize) -> String {
     let config = &recipe.schedule;
     let share = |share: f64| format!("{:.0} %", 100.0 * share);
@@ -293,7 +307,7 @@ mod tests {
     use super::*;
 
     fn limits(steps: Option<usize>, budget_seconds: Option<f64>) -> Limits {
-        Limits { budget_seconds, total_seconds: None, steps, memory_bytes: 1 }
+        Limits { budget_seconds, total_seconds: None, evenly: false, steps, memory_bytes: 1 }
     }
 
     #[test]

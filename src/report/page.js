@@ -5,6 +5,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const cards = [...document.querySelectorAll(".card")];
   const digits = document.getElementById("digits");
+  let printing = false; // on paper, which is often grey, every cell that has room for its digit gets it
   const THUMB = 84, GRID = 148, CHOICE = 64; // largest side of a grid in CSS pixels
 
   // --- Elements
@@ -57,7 +58,7 @@
   }
 
   function write(context, color, x, y, size) {
-    if (!digits.checked || size < 9) return;
+    if (!(digits.checked || printing) || size < 9) return;
     const [r, g, b] = [1, 3, 5].map((at) => parseInt(data.palette[color].slice(at, at + 2), 16));
     context.fillStyle = 299 * r + 587 * g + 114 * b > 128000 ? "#000" : "#fff";
     context.font = `${Math.round(size * 0.62)}px monospace`;
@@ -288,6 +289,10 @@
       const [step, exact, of] = checks[checks.length - 1];
       pairs.push(["Last held-out check", `${exact} of ${of} demonstrations at step ${step}`]);
     }
+    if (run.held_out) {
+      const [demonstration, exact, of, steps] = run.held_out;
+      pairs.push(["Held-out demonstration", `number ${demonstration}: ${exact} of ${of} predictions exact after ${steps} steps without it`]);
+    }
     pairs.push(["Time", `${total}: baseline ${baseline}, fit ${fit}, prediction ${predict}, vote ${vote}`]);
     const drawn = el("div", "");
     // Numbers alone go into this text.
@@ -312,19 +317,23 @@
     }
     svg += `<text x="${left}" y="${bottom + 17}">0</text><text x="${right}" y="${bottom + 17}" text-anchor="middle">${run.steps}</text>` +
       `<text x="${(left + right) / 2}" y="${height - 4}" text-anchor="middle">loss in nats by step` +
-      `${run.curve.checks.length ? "; dots: held-out check" : ""}</text>`;
-    if (run.curve.checks.length) {
-      const of = run.curve.checks[0][2];
-      for (const n of [0, of]) svg += `<text x="${right + 9}" y="${bottom - ((bottom - top) * n) / of + 4}">${n}/${of}</text>`;
-    }
+      `${run.curve.checks.length ? "; dots: checks" : ""}${run.held_out ? "; diamond: held out" : ""}</text>`;
+    const share = (part) => bottom - (bottom - top) * part;
+    const of = run.curve.checks.length ? run.curve.checks[0][2] : run.held_out ? run.held_out[2] : 0;
+    if (of) for (const n of [0, of]) svg += `<text x="${right + 9}" y="${share(n / of) + 4}">${n}/${of}</text>`;
     svg += "</g>";
     for (const [name, line] of series) {
       const path = line.map(([step, loss]) => `${x(step).toFixed(1)} ${y(Math.log10(loss)).toFixed(1)}`).join("L");
       svg += `<path class="line ${name}" d="M${path}"/>`;
     }
-    const dots = run.curve.checks.map(([step, exact, of]) => [x(step), bottom - ((bottom - top) * exact) / of]);
+    const dots = run.curve.checks.map(([step, exact, of]) => [x(step), share(exact / of)]);
     if (dots.length) svg += `<path class="line good dashed" d="M${dots.map((dot) => dot.join(" ")).join("L")}"/>`;
     for (const [cx, cy] of dots) svg += `<circle class="dot good" cx="${cx}" cy="${cy}" r="4"/>`;
+    if (run.held_out) {
+      const [, exact, tried, steps] = run.held_out;
+      const [cx, cy] = [x(steps), share(exact / tried)];
+      svg += `<path class="dot bad" d="M${cx} ${cy - 6}L${cx + 6} ${cy}L${cx} ${cy + 6}L${cx - 6} ${cy}Z"/>`;
+    }
     return svg + "</svg>";
   }
 
@@ -392,7 +401,16 @@
       card.scrollIntoView();
     });
   }
-  window.addEventListener("beforeprint", () => cards.filter((card) => !card.hidden).forEach(thumbs));
+  // What was never looked at has no picture yet, and what was may lack digits.
+  window.addEventListener("beforeprint", () => {
+    printing = true;
+    redraw();
+    cards.filter((card) => !card.hidden).forEach(thumbs);
+  });
+  window.addEventListener("afterprint", () => {
+    printing = false;
+    redraw();
+  });
   document.getElementById("theme").addEventListener("click", () => {
     const root = document.documentElement;
     const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;

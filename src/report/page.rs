@@ -8,8 +8,11 @@ use super::facts::{Facts, Outcome};
 use super::versus::Versus;
 use super::words::{UNKNOWN, count, date, seconds};
 use super::{ReportError, Side, gallery, method, results};
+use crate::run::Limits;
 
-const CSS: &str = include_str!("page.css");
+/// The style of all pages.
+pub(super) const CSS: &str = include_str!("page.css");
+
 const SCRIPT: &str = include_str!("page.js");
 
 /// Whatever stands in the page, a browser fetches nothing.
@@ -214,12 +217,6 @@ fn method_of(facts: &Facts<'_>, named: bool) -> Markup {
 /// What it takes to repeat a run.
 fn made(side: &Side, named: bool) -> Markup {
     let (identity, circumstances) = (&side.run.identity, &side.run.circumstances);
-    let limit = match (identity.limits.budget_seconds, identity.limits.steps) {
-        (None, None) => "the recipe's".to_owned(),
-        (Some(s), None) => format!("{} a task", seconds(s)),
-        (None, Some(n)) => format!("{} a task", count(n, "step")),
-        (Some(s), Some(n)) => format!("{} and {} a task", seconds(s), count(n, "step")),
-    };
     let shard = identity.shard.map_or(UNKNOWN.to_owned(), |shard| shard.to_string());
     html! {
         @if named { h3 { (side.name) } }
@@ -231,7 +228,7 @@ fn made(side: &Side, named: bool) -> Markup {
             }
             dt { "Tasks" } dd { (identity.dataset) ", " code { (short(&identity.dataset_sha256)) } }
             dt { "Seed" } dd { (identity.seed) }
-            dt { "Limits" } dd { (limit) }
+            dt { "Limits" } dd { (limits(&identity.limits)) }
             @if identity.shard.is_some() { dt { "Shard" } dd { (shard) } }
             dt { "Machine" } dd {
                 (circumstances.platform) ", " (count(circumstances.jobs, "job")) ", "
@@ -244,7 +241,43 @@ fn made(side: &Side, named: bool) -> Markup {
     }
 }
 
+/// What limits the work on a task, or on all together.
+fn limits(limits: &Limits) -> String {
+    let mut parts = Vec::new();
+    parts.extend(limits.total_seconds.map(|s| {
+        let how = if limits.evenly { "shared evenly" } else { "given where it is worth most" };
+        format!("{} for all tasks together, {how}", seconds(s))
+    }));
+    parts.extend(limits.budget_seconds.map(|s| format!("{} a task", seconds(s))));
+    parts.extend(limits.steps.map(|n| format!("{} a task", count(n, "step"))));
+    if parts.is_empty() { "the recipe's".to_owned() } else { parts.join("; ") }
+}
+
 /// The beginning of a hash.
 fn short(hash: &str) -> &str {
     hash.get(..12).unwrap_or(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limits_are_those_of_the_run() {
+        let none = Limits {
+            budget_seconds: None,
+            total_seconds: None,
+            evenly: false,
+            steps: None,
+            memory_bytes: 1,
+        };
+        let both = Limits { budget_seconds: Some(30.0), steps: Some(7), ..none };
+        let total = Limits { total_seconds: Some(600.0), ..none };
+        let check = |of: Limits, expected: &str| assert_eq!(limits(&of), expected);
+        check(none, "the recipe's");
+        check(both, "30.0 s a task; 7 steps a task");
+        check(total, "10 min for all tasks together, given where it is worth most");
+        let evenly = Limits { evenly: true, ..total };
+        check(evenly, "10 min for all tasks together, shared evenly");
+    }
 }

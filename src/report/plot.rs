@@ -54,6 +54,20 @@ impl Axis {
         Self { label: label.into(), low: 0.0, high, log: false, ticks }
     }
 
+    /// Differences of shares in points, 0 among them, from a round one no higher than `low` to one no lower than `high`.
+    pub(super) fn points(label: &str, low: f64, high: f64) -> Self {
+        const STEPS: [i32; 5] = [2, 5, 10, 20, 50];
+        let (low, high) =
+            ((100.0 * low.min(0.0)).floor() as i32, (100.0 * high.max(0.02)).ceil() as i32);
+        let fits = |step: &i32| high.div_euclid(*step) - low.div_euclid(*step) <= 6;
+        let step = STEPS.into_iter().find(fits).unwrap_or(50);
+        let (first, last) = (low.div_euclid(step), -(-high).div_euclid(step));
+        let tick = |t: i32| (f64::from(t) / 100.0, format!("{t:+}").replace('-', "−"));
+        let ticks: Vec<_> = (first..=last).map(|i| tick(i * step)).collect();
+        let (low, high) = (ticks[0].0, ticks[ticks.len() - 1].0);
+        Self { label: label.into(), low, high, log: false, ticks }
+    }
+
     /// Positive values by their logarithm, with ticks at round ones.
     pub(super) fn log(label: &str, low: f64, high: f64) -> Self {
         /// Multiples of powers of ten, the roundest first.
@@ -193,6 +207,60 @@ fn band(x: &Axis, y: &Axis, edges: &[(f64, f64, f64)]) -> String {
     format!("M{}Z", lower.chain(upper).collect::<Vec<_>>().join("L"))
 }
 
+/// An estimate with its interval, as a row of [`intervals`].
+#[derive(Debug, Clone)]
+pub(super) struct Interval {
+    /// What it is of.
+    pub name: String,
+    /// The estimate in words.
+    pub text: String,
+    /// The estimate, in the axis's units.
+    pub value: f64,
+    /// Its 95 % interval, if it is known.
+    pub ends: Option<[f64; 2]>,
+}
+
+/// A row for each estimate: its name, and below it a dot within its interval; a dashed line marks `reference` in all.
+pub(super) fn intervals(x: &Axis, rows: &[Interval], reference: f64, alt: &str) -> Markup {
+    let [left, right, top, high] = [20.0, WIDTH - 22.0, 6.0, 34.0];
+    let at = |value: f64| c(left + x.at(value) * (right - left));
+    let bottom = top + high * rows.len() as f64 + 4.0;
+    html! {
+        svg viewBox={ "0 0 " (WIDTH) " " (c(bottom + 46.0)) } role="img" aria-label=(alt) {
+            g.axis {
+                @for (value, text) in &x.ticks {
+                    line x1=(at(*value)) x2=(at(*value)) y1=(c(top)) y2=(c(bottom)) {}
+                    text x=(at(*value)) y=(c(bottom + 19.0)) text-anchor="middle" { (text) }
+                }
+                text.label x=(c(WIDTH / 2.0)) y=(c(bottom + 40.0)) text-anchor="middle" { (x.label) }
+            }
+            line.reference x1=(at(reference)) x2=(at(reference)) y1=(c(top)) y2=(c(bottom)) {}
+            @for (i, row) in rows.iter().enumerate() {
+                @let y = top + high * i as f64;
+                text.name x=(c(left)) y=(c(y + 13.0)) { (row.name) }
+                text.count x=(c(right)) y=(c(y + 13.0)) text-anchor="end" { (row.text) }
+                @if let Some([low, high]) = row.ends {
+                    line.whisker x1=(at(low)) x2=(at(high)) y1=(c(y + 24.0)) y2=(c(y + 24.0)) {}
+                }
+                circle.dot.a cx=(at(row.value)) cy=(c(y + 24.0)) r="4.5" {}
+            }
+        }
+    }
+}
+
+/// Numbered dots over two axes, from 1 on.
+pub(super) fn dots(x: &Axis, y: &Axis, points: &[(f64, f64)], alt: &str) -> Markup {
+    html! {
+        svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" aria-label=(alt) {
+            (frame(x, y))
+            @for (i, &(vx, vy)) in points.iter().enumerate() {
+                circle.dot.a cx=(c(px(x, vx))) cy=(c(py(y, vy))) r="3.5" {}
+                text.count x=(c(px(x, vx) + 6.0)) y=(c(py(y, vy) - 5.0)) { (i + 1) }
+            }
+        }
+    }
+}
+
 /// Bars of the share of solved tasks in each bin, a bar for each series; below each bin how many of how many.
 ///
 /// # Panics
@@ -264,6 +332,36 @@ mod tests {
             [0.15, 0.5, 0.6, 0.02]
         );
         assert_eq!(Axis::share("", 1.0).high, 1.0);
+    }
+
+    #[test]
+    fn differences_have_ticks_on_both_sides_of_nothing() {
+        let check = |low, high, expected: &[&str]| {
+            let axis = Axis::points("", low, high);
+            let ticks: Vec<_> = axis.ticks.iter().map(|tick| tick.1.as_str()).collect();
+            assert_eq!(ticks, expected);
+            assert!(axis.low <= low && axis.high >= high);
+        };
+        check(-0.031, 0.152, &["−5", "+0", "+5", "+10", "+15", "+20"]);
+        check(0.0, 0.0, &["+0", "+2"]);
+        check(-0.9, -0.1, &["−100", "−80", "−60", "−40", "−20", "+0", "+20"]);
+    }
+
+    #[test]
+    fn intervals_stand_in_their_rows_around_their_dots() {
+        let row = |name: &str, value, ends| Interval {
+            name: name.into(),
+            text: "1/2".into(),
+            value,
+            ends,
+        };
+        let axis = Axis::share("solved", 1.0);
+        let rows = [row("a <b>", 0.5, Some([0.25, 1.0])), row("c", 0.0, None)];
+        let svg = intervals(&axis, &rows, 0.5, "").into_string();
+        assert!(svg.contains("a &lt;b&gt;") && !svg.contains("<b>"), "{svg}");
+        assert!(svg.contains("class=\"whisker\" x1=\"109.5\" x2=\"378\""), "{svg}");
+        assert!(svg.contains("cx=\"199\"") && svg.contains("cx=\"20\""), "{svg}");
+        assert_eq!(svg.matches("whisker").count(), 1);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! How right a run would have been had it ended sooner: what its records say of less time and of fewer views.
 
 use crate::arc::Task;
+use crate::compare::{Reading, numbers_of_views};
 use crate::pipeline::TaskRecord;
-use crate::vote::{VoteConfig, rank, two_attempts};
+use crate::vote::VoteConfig;
 
 use super::facts::{Facts, TaskFacts};
 
@@ -90,12 +91,6 @@ pub(super) fn against_views(facts: &Facts<'_>) -> Vec<AfterViews> {
     numbers_of_views(most).into_iter().map(at).collect()
 }
 
-/// 1, 2, 4, .. and `most`.
-fn numbers_of_views(most: usize) -> Vec<usize> {
-    let doubled = std::iter::successors(Some(1), |n| Some(2 * n)).take_while(|&n| n < most);
-    doubled.chain([most]).collect()
-}
-
 /// The moments at which a task's answer may have changed; none if an answer is not known.
 fn moments(facts: &TaskFacts<'_>, vote: &VoteConfig) -> Vec<Moment> {
     let (Some(record), Some(solved)) = (facts.record, facts.score.solved()) else {
@@ -126,32 +121,25 @@ fn moments(facts: &TaskFacts<'_>, vote: &VoteConfig) -> Vec<Moment> {
 }
 
 /// What the first `views` views alone would have come to; `None` without predictions.
-///
-/// Candidates that only later views found take no part, nor do blends of all views.
 fn after(views: usize, record: &TaskRecord, task: &Task, vote: &VoteConfig) -> Option<Moment> {
-    let n_maps = record.maps.len() * views / record.views.max(1);
-    if n_maps == 0 {
-        return None;
-    }
+    let reading = Reading { views: Some(views), ..Reading::default() };
+    let read = reading.of(record, vote);
+    let seconds = &read.seconds;
     let mut moment = Moment {
-        seconds: record.seconds.baseline
-            + record.seconds.fit
-            + record.seconds.predict * views as f64 / record.views as f64,
+        seconds: seconds.baseline + seconds.fit + seconds.predict,
         views,
         pass_at_1: true,
         pass_at_2: true,
         oracle: true,
     };
-    for (t, test) in record.tests.iter().enumerate() {
+    for (t, test) in read.tests.iter().enumerate() {
         let truth = task.tests[t].output.as_ref()?;
-        let (candidates, panel) = record.seen_by_first(n_maps, test);
-        let ranked = rank(&candidates, panel, test.tally.selector, &vote.weights);
-        let [first, second] = two_attempts(&ranked, &candidates, &record.attempts[t][0]);
-        moment.pass_at_1 &= first == *truth;
-        moment.pass_at_2 &= first == *truth || second == *truth;
-        moment.oracle &= candidates.iter().any(|candidate| candidate.grid == *truth);
+        let attempts = &read.attempts[t];
+        moment.pass_at_1 &= attempts[0] == *truth;
+        moment.pass_at_2 &= attempts.contains(truth);
+        moment.oracle &= test.candidates.iter().any(|candidate| candidate.grid == *truth);
     }
-    (!record.tests.is_empty()).then_some(moment)
+    (!read.tests.is_empty()).then_some(moment)
 }
 
 #[cfg(test)]

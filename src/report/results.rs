@@ -199,8 +199,9 @@ pub(super) fn charts(sides: &[&Facts<'_>]) -> Markup {
                     "A run that knows what it knows climbs to the right."))
                 (bins_chart(sides, by_difficulty, "By difficulty", "as the run took the task to be, before any answer",
                     "By the held-out demonstration, where one was, and the agreement of the views."))
-                (bins_chart(sides, by_check, "By held-out check", "demonstrations reproduced from the others",
-                    "The last check of the fit, which needs no answer."))
+                (bins_chart(sides, by_check, "By held-out check", "predictions that were exact",
+                    "Of the demonstration that the fit held out, or else of each from the others in its last check; neither \
+                     needs an answer."))
             }
             @for (i, facts) in sides.iter().enumerate() { (loss_chart(facts, i, sides.len() > 1)) }
             (stages_chart(sides))

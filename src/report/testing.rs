@@ -25,7 +25,13 @@ pub(super) fn side(name: &str, ids: &[&str], solved: &[&str]) -> Side {
         &recipe,
         &dataset,
         Mock::default().info(),
-        Limits { budget_seconds: None, total_seconds: None, steps: Some(5), memory_bytes: 1 },
+        Limits {
+            budget_seconds: None,
+            total_seconds: None,
+            evenly: false,
+            steps: Some(5),
+            memory_bytes: 1,
+        },
     );
     let circumstances = Circumstances {
         command: vec!["test".into()],

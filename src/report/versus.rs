@@ -3,8 +3,8 @@
 use maud::{Markup, html};
 
 use super::facts::{Facts, TaskFacts};
-use super::words::{UNKNOWN, count, p_value};
-use crate::compare::VersusBaseline;
+use super::words::{UNKNOWN, count};
+use crate::compare::{VersusBaseline, p_value};
 use crate::evaluate::TaskScore;
 
 /// Two runs on the tasks that both have.
@@ -82,7 +82,7 @@ impl Versus {
                             }
                             dl.facts {
                                 dt { "Exact McNemar test" }
-                                dd { (p_value(test.p)) ", two-sided, on " (count(only_a + only_b, "differing task")) }
+                                dd { "p " (p_value(test.p)) ", two-sided, on " (count(only_a + only_b, "differing task")) }
                                 dt { "Difference of the fractional scores" }
                                 dd { (points(test.difference)) (interval(test)) }
                                 dt { "Pairs" }

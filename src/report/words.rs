@@ -41,11 +41,6 @@ pub(super) fn list(items: &[String]) -> String {
     }
 }
 
-/// The p-value of a test.
-pub(super) fn p_value(p: f64) -> String {
-    if p < 0.001 { "p < 0.001".to_owned() } else { format!("p = {p:.3}") }
-}
-
 /// The day, in UTC, of a number of seconds since 1970, as `2026-11-24`.
 ///
 /// Source: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.

@@ -289,6 +289,18 @@ pub fn read_run(path: &Path) -> Result<Run, RunError> {
     Ok(Run { identity, circumstances, records })
 }
 
+/// The directory in `folder` that holds exactly this run, whatever its name is; of several the first by name.
+pub fn find_run(folder: &Path, identity: &Identity) -> Option<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    let is_it = |path: &PathBuf| {
+        let manifest = read_manifest(path);
+        manifest.is_ok_and(|there| identity.differences(&there.identity).is_empty())
+    };
+    paths.into_iter().find(is_it)
+}
+
 /// Where a task's adapter is kept in the run at `run`.
 pub fn adapter_path(run: &Path, task: &str) -> PathBuf {
     run.join(ADAPTERS).join(directory_name(task))
@@ -484,6 +496,23 @@ pub(super) mod tests {
             "{error}"
         );
         assert_eq!(fs::read_to_string(path.join(SUBMISSION)).unwrap(), whole);
+    }
+
+    #[test]
+    fn a_run_is_found_by_what_it_is_and_not_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, ids) in [("b", &["a", "b"][..]), ("some-name", &["a"]), ("z", &["a"])] {
+            open(&folder.path().join(name), ids).unwrap();
+        }
+        fs::create_dir(folder.path().join("a")).unwrap();
+        let found = |ids| {
+            let path = find_run(folder.path(), &identity(ids))?;
+            Some(path.file_name()?.to_str()?.to_owned())
+        };
+        assert_eq!(found(&["a", "b"]).as_deref(), Some("b"));
+        assert_eq!(found(&["a"]).as_deref(), Some("some-name"));
+        assert_eq!(found(&["c"]), None);
+        assert_eq!(find_run(&folder.path().join("nowhere"), &identity(&["a"])), None);
     }
 
     #[test]

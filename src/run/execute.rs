@@ -109,6 +109,14 @@ enum Order {
     },
 }
 
+impl Order {
+    /// Each task without a record once.
+    fn each(tasks: &[Task], records: &BTreeMap<String, TaskRecord>) -> Self {
+        let is_waiting = |&index: &usize| !records.contains_key(&tasks[index].id);
+        Self::Each((0..tasks.len()).filter(is_waiting).collect())
+    }
+}
+
 /// A task to be worked on.
 struct Work {
     index: usize,
@@ -301,8 +309,7 @@ impl Queue {
         let records = directory.records();
         let tasks: Vec<Task> = tasks.iter().map(Task::without_answers).collect();
         let Some(total) = plan.limits.total_seconds else {
-            let is_waiting = |&index: &usize| !records.contains_key(&tasks[index].id);
-            let order = Order::Each((0..tasks.len()).filter(is_waiting).collect());
+            let order = Order::each(&tasks, records);
             return Self { tasks, order, least: 0.0, deadline: plan.schedule.deadline };
         };
         let known = |task: &Task| records.get(&task.id).cloned();
@@ -312,15 +319,19 @@ impl Queue {
         let standings: Vec<_> = known.iter().map(standing).collect();
         let spent: f64 = standings.iter().flatten().map(|standing| standing.seconds).sum();
         let jobs = plan.schedule.jobs as f64;
-        let given = (total - margin(total)) * jobs;
         let left = Duration::from_secs_f64((total - spent / jobs).max(0.0));
+        let end = Deadline::after(Instant::now(), left);
+        let deadline = Some(plan.schedule.deadline.map_or(end, |deadline| deadline.or_sooner(end)));
+        if plan.limits.evenly {
+            let order = Order::each(&tasks, records);
+            return Self { tasks, order, least: 0.0, deadline };
+        }
+        let given = (total - margin(total)) * jobs;
         let solved = |record: Option<TaskRecord>| Some(Solved { record: record?, adapter: None });
         let allocation = Allocation::new(&plan.recipe.schedule, given, &standings);
         let known = known.into_iter().map(solved).collect();
-        let end = Deadline::after(Instant::now(), left);
-        let deadline = plan.schedule.deadline.map_or(end, |deadline| deadline.or_sooner(end));
         let order = Order::Worth { allocation, known };
-        Self { tasks, order, least: 0.0, deadline: Some(deadline) }
+        Self { tasks, order, least: 0.0, deadline }
     }
 
     /// Tasks that workers may be wanted for.
@@ -336,6 +347,8 @@ impl Queue {
         let now = Instant::now();
         match &mut self.order {
             Order::Each(waiting) => {
+                // An even share of a total time ends by its own deadline.
+                let schedule = Schedule { deadline: self.deadline, ..*schedule };
                 let seconds = match schedule.share(now, waiting.len(), self.least) {
                     Share::Unlimited => None,
                     Share::Seconds(seconds) => Some(seconds),
@@ -403,6 +416,7 @@ pub(super) mod tests {
             limits: Limits {
                 budget_seconds: None,
                 total_seconds: None,
+                evenly: false,
                 steps: None,
                 memory_bytes: 1,
             },
@@ -466,6 +480,9 @@ pub(super) mod tests {
         assert!(records.values().all(|record| record.seconds.total >= record.seconds.fit));
         let own = crate::run::shared_path(directory.path());
         load_adapter(&own).unwrap();
+        // Ten for each of five tasks.
+        assert_eq!(crate::run::shared_steps(directory.path()), Some(10.0));
+        assert_eq!(crate::run::shared_steps(&own), None);
         assert!(!adapter_path(directory.path(), "a").exists());
         // Gone on with, the same adapter answers; so it does where the run is repeated.
         let lines = fs::read_to_string(directory.path().join("records.jsonl")).unwrap();
@@ -595,6 +612,35 @@ pub(super) mod tests {
         let again = tempfile::tempdir().unwrap();
         let plan = Plan { replay: Some(Arc::new(replay)), ..slow_plan(1, None) };
         assert_eq!(run(again.path(), &plan).1, text);
+    }
+
+    #[test]
+    fn a_total_time_shared_evenly_visits_each_task_once_and_gives_on_what_a_task_saves() {
+        let directory = tempfile::tempdir().unwrap();
+        let tasks: Vec<_> = IDS.iter().map(|id| task(id)).collect();
+        let mut opened = open(directory.path(), &IDS).unwrap();
+        let mut plan = scheduled_plan(1, 5.0);
+        plan.limits.evenly = true;
+        let mut given = BTreeMap::new();
+        let ending = execute(&mut opened, &tasks, &plan, &mut |progress| {
+            if let Progress::Started { task, seconds } = progress {
+                given.insert(task.to_owned(), seconds.unwrap());
+            }
+        });
+        drop(opened);
+        assert_eq!((ending.unwrap().unreached.len(), visits(directory.path())), (0, IDS.len()));
+        // The second task fails at once; the later ones share what it saves.
+        assert!((given["a"] - 0.95).abs() < 0.05 && given["b"] > 1.05 * given["a"], "{given:?}");
+        // Gone on with, a run has what is left of its time for the tasks without a record.
+        let lines = fs::read_to_string(directory.path().join("records.jsonl")).unwrap();
+        let first: String = lines.split_inclusive('\n').take(3).collect();
+        fs::write(directory.path().join("records.jsonl"), first).unwrap();
+        let opened = open(directory.path(), &IDS).unwrap();
+        let spent: f64 = opened.records().values().map(|record| record.seconds.total).sum();
+        let queue = Queue::new(&opened, &tasks, &plan);
+        let left = queue.deadline.unwrap().left(Instant::now());
+        assert!((left - (5.0 - spent)).abs() < 0.4, "{left} after {spent}");
+        assert_eq!(queue.n_waiting(), 2);
     }
 
     #[test]

@@ -48,6 +48,9 @@ pub struct Limits {
     /// Wall seconds for all tasks together, given where they are worth most.
     #[serde(default)]
     pub total_seconds: Option<f64>,
+    /// Whether these are given to all tasks alike instead: what is left of them, shared by the tasks that are left.
+    #[serde(default)]
+    pub evenly: bool,
     /// Gradient steps, where they are not the recipe's.
     pub steps: Option<usize>,
     /// Bytes of memory.
@@ -167,7 +170,8 @@ impl Identity {
         }
         let or_none = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
         let budget = self.limits.budget_seconds.map(|s| format!("{s} s"));
-        let total = self.limits.total_seconds.map(|s| format!("{s} s"));
+        let evenly = if self.limits.evenly { ", evenly" } else { "" };
+        let total = self.limits.total_seconds.map(|s| format!("{s} s{evenly}"));
         let named = [
             ("version", self.version.clone()),
             ("seed", self.seed.to_string()),
@@ -231,6 +235,7 @@ pub(super) mod tests {
             limits: Limits {
                 budget_seconds: None,
                 total_seconds: None,
+                evenly: false,
                 steps: None,
                 memory_bytes: 1,
             },
@@ -289,5 +294,10 @@ pub(super) mod tests {
             assert_eq!(here.differences(&there).len(), 1);
             assert_ne!(here.fingerprint(), there.fingerprint());
         }
+        let mut total = here;
+        total.limits.total_seconds = Some(1.5);
+        let mut evenly = total.clone();
+        evenly.limits.evenly = true;
+        assert_eq!(evenly.differences(&total).len(), 1);
     }
 }

@@ -44,6 +44,13 @@ pub fn shared_path(run: &Path) -> PathBuf {
     run.join(FOLDER)
 }
 
+/// Gradient steps of a run's adapter for each of its tasks; `None` without one.
+pub fn shared_steps(run: &Path) -> Option<f64> {
+    let text = fs::read_to_string(shared_path(run).join(FITTED)).ok()?;
+    let fitted: Fitted = serde_json::from_str(&text).ok()?;
+    Some(fitted.curve.0.len() as f64 / fitted.tasks.max(1) as f64)
+}
+
 /// The adapter of the run in `directory`, or of the one that is repeated; fitted now if there is none yet. `None` if the
 /// user interrupts.
 ///

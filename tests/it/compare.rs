@@ -56,12 +56,147 @@ fn variants_of_the_vote_share_a_run_and_a_repeated_command_runs_nothing() {
     let (scored, _) = place.json(&["score", product.to_str().unwrap(), "tasks"]);
     assert_eq!(scored["fractional"], rows[1]["score"]["pass_at_2"]["fractional"]);
 
-    let csv = place.read("out/compare.csv");
-    assert_eq!((csv.lines().count(), place.read("out/compare.md").lines().count()), (5, 6));
-    let output = place.arc(&COMPARE).output().unwrap();
+    let csv = place.read("out/mine.csv");
+    // The table, a note, and the best of 1, 2 and 4 views; tables have heads and a rule.
+    let markdown = place.read("out/mine.md");
+    assert_eq!((csv.lines().count(), markdown.lines().count()), (5, 6 + 2 + 3 + 6), "{markdown}");
+    assert_eq!(place.read("out/mine-views.csv").lines().count(), 1 + 4 * 3);
+    assert_eq!(runs_made(&place, &COMPARE), 0);
+    assert_eq!(place.read("out/mine.csv"), csv);
+    // One page has it all, and leads to the reports of the runs.
+    let page = place.read("out/mine.html");
+    assert!(page.matches("whisker\"").count() == 7 && page.contains("95 % intervals"), "{page}");
+    for run in runs() {
+        let name = run.file_name().unwrap().to_str().unwrap().to_owned();
+        assert!(page.contains(&format!("href=\"runs/{name}/report.html\"")), "{name}");
+        assert!(run.join("report.html").exists());
+    }
+}
+
+/// Runs a command again and gives the number of runs that it makes.
+fn runs_made(place: &Place, args: &[&str]) -> usize {
+    let output = place.arc(args).output().unwrap();
     let messages = String::from_utf8(output.stderr).unwrap();
-    assert!(!messages.contains("run 1 of"), "{messages}");
-    assert_eq!(place.read("out/compare.csv"), csv);
+    assert!(output.status.success(), "{messages}");
+    messages.lines().filter(|line| line.starts_with("run ")).count()
+}
+
+#[test]
+fn a_run_is_found_again_by_another_comparison_whatever_it_is_called_there() {
+    let place = place();
+    assert_eq!(runs_made(&place, &COMPARE), 3);
+    let other = r#"
+        [[variants]]
+        name = "six steps of the default, one view"
+        reads = { views = 1 }
+        [[variants]]
+        name = "six steps of the default"
+        steps = 6
+        [[variants]]
+        name = "no fit at all"
+        set = { fit.format = "none" }
+        [[variants]]
+        name = "another rank"
+        set = { lora.rank = 2 }
+    "#;
+    place.write("other.toml", other);
+    let args: Vec<&str> =
+        COMPARE.iter().map(|arg| if *arg == "mine.toml" { "other.toml" } else { *arg }).collect();
+    assert_eq!(runs_made(&place, &args), 1);
+    let (object, _) = place.json(&args);
+    let (mine, rows) = (place.read("out/mine.json"), object["rows"].as_array().unwrap());
+    let mine: serde_json::Value = serde_json::from_str(&mine).unwrap();
+    for (here, there) in [(1, 1), (2, 0)] {
+        assert_eq!(rows[here]["score"], mine["rows"][there]["score"]);
+        assert_eq!(rows[here]["seconds"], mine["rows"][there]["seconds"]);
+    }
+    assert!(rows[0]["seconds"].as_f64().unwrap() < rows[1]["seconds"].as_f64().unwrap());
+    // Other tasks and another seed are other work, in the same place.
+    assert_eq!(runs_made(&place, &[&args[..], &["--limit", "1"]].concat()), 3);
+    assert_eq!(runs_made(&place, &[&args[..], &["--seed", "1"]].concat()), 3);
+    assert_eq!(runs_made(&place, &args), 0);
+}
+
+#[test]
+fn a_variant_s_own_steps_win_and_none_at_all_is_zero_shot() {
+    let place = place();
+    let variants = r#"
+        [[variants]]
+        name = "command's"
+        [[variants]]
+        name = "own"
+        set = { fit.steps = 3 }
+        [[variants]]
+        name = "zero-shot"
+        steps = 0
+        set = { fit.format = "e2e" }
+    "#;
+    place.write("mine.toml", variants);
+    let (object, code) = place.json(&[&COMPARE[..], &["--baseline", "zero-shot"]].concat());
+    let rows = object["rows"].as_array().unwrap();
+    let steps: Vec<_> = rows.iter().map(|row| row["steps"].as_f64().unwrap()).collect();
+    assert_eq!((code, steps), (0, vec![6.0, 3.0, 0.0]), "{object}");
+    let tested: Vec<_> = rows.iter().map(|row| row["versus_baseline"].is_object()).collect();
+    assert_eq!((tested, &object["baseline"]), (vec![true, true, false], &"zero-shot".into()));
+    let run = fs::read_dir(place.path("out/runs")).unwrap().map(|e| e.unwrap().path());
+    let run = run.filter(|path| path.is_dir()).max().unwrap();
+    assert!(run.to_str().unwrap().contains("zero-shot"));
+    let records = fs::read_to_string(run.join("records.jsonl")).unwrap();
+    // The format that learns nothing from the demonstrations but by steps, before the first.
+    assert!(records.contains("\"format\":\"e2e\"") && !records.contains("\"failed\""), "{records}");
+    assert!(records.contains("\"fitted\":true"), "{records}");
+}
+
+#[test]
+fn time_that_is_shared_is_asked_for_and_a_finished_comparison_stays_as_it_is() {
+    let place = place();
+    let variants = r#"
+        [[variants]]
+        name = "even"
+        share = "even"
+        [[variants]]
+        name = "scheduled"
+        share = "scheduled"
+    "#;
+    place.write("mine.toml", variants);
+    let compare = ["compare", "mine.toml", "tasks", "--out", "out", "--jobs", "1"];
+    place.arc(&compare).assert().code(2).stderr(contains("`even` shares the time"));
+    // A third of a second is no round number of nanoseconds.
+    let args = [&compare[..], &["--budget", "1333.333333ms"]].concat();
+    assert_eq!(runs_made(&place, &args), 2);
+    let csv = place.read("out/mine.csv");
+    assert_eq!(runs_made(&place, &args), 0);
+    assert_eq!(place.read("out/mine.csv"), csv);
+    let run = fs::read_dir(place.path("out/runs")).unwrap().map(|e| e.unwrap().path());
+    let run = run.filter(|path| path.is_dir()).min().unwrap();
+    let manifest = fs::read_to_string(run.join("run.json")).unwrap();
+    assert!(manifest.contains("\"evenly\": true"), "{manifest}");
+    // One that was cut off is gone on with.
+    let scheduled = fs::read_dir(place.path("out/runs")).unwrap().map(|e| e.unwrap().path());
+    let scheduled = scheduled.filter(|path| path.is_dir()).max().unwrap();
+    fs::remove_file(format!("{}.json", scheduled.display())).unwrap();
+    assert_eq!(runs_made(&place, &args), 1);
+}
+
+#[test]
+fn what_steps_are_worth_is_written_as_part_of_a_recipe() {
+    let place = place();
+    let steps = |n| format!("[[variants]]\nname = '{n} steps'\nsteps = {n}\n");
+    place.write("mine.toml", &[2, 4, 8].map(steps).concat());
+    let args = ["compare", "mine.toml", "tasks", "--out", "out", "--set", "views.count=4"];
+    place.arc(&[&args[..], &["--gain", "gain.toml"]].concat()).assert().success();
+    let gain = place.read("gain.toml");
+    assert!(gain.contains("[schedule.gain]\nsteps = [2, 4, 8]\neasy = ["), "{gain}");
+    // A recipe takes it.
+    place.write("recipe.toml", &format!("extends = 'default'\n{gain}"));
+    let solve = ["solve", "tasks", "--recipe", "recipe.toml", "--steps", "1", "--out", "run"];
+    place.arc(&solve).assert().success();
+    assert!(
+        place.read("run/recipe.toml").contains("steps = [\n    2,\n    4,\n    8,\n]")
+            || place.read("run/recipe.toml").contains("steps = [2, 4, 8]")
+    );
+    let one = [&args[..], &["--variants", "2 steps", "--gain", "none.toml"]].concat();
+    place.arc(&one).assert().failure().stderr(contains("differ in their steps alone"));
 }
 
 #[test]
@@ -92,6 +227,5 @@ fn what_cannot_be_compared_is_refused_with_the_mend() {
     fails(&["compare", "nothing"], "neither an embedded comparison");
     fails(&["compare", "mine.toml", "tasks", "--variants", "sun"], "it has none, product");
     fails(&["compare", "mine.toml", "nowhere"], "nowhere");
-    place.arc(&[&COMPARE[..], &["--variants", "two steps"]].concat()).assert().success();
-    fails(&[&COMPARE[..], &["--limit", "1"]].concat(), "give another --out");
+    fails(&["compare", "mine.toml", "tasks", "--baseline", "sun"], "it has none, product");
 }

@@ -491,7 +491,7 @@ fn the_baseline_and_both_formats_of_a_language_model_are_compared() {
         let (table, code) = place.json(&args);
         assert_eq!(code, 0, "{table}");
         assert_eq!(table["rows"].as_array().unwrap().len(), 4);
-        assert!(place.read(&format!("{method}/compare.md")).contains("TTT, end-to-end"));
+        assert!(place.read(&format!("{method}/formats.md")).contains("TTT, end-to-end"));
     }
 }
 

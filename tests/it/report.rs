@@ -122,7 +122,7 @@ fn where_no_answer_is_known_nothing_is_judged_until_there_is_one() {
 #[test]
 fn two_runs_are_paired_task_by_task() {
     let place = Place::new(&["a", "b"]);
-    place.solve("ttt", &[]);
+    place.solve("ttt", &["--set", "fit.hold_out=0.5"]);
     place.solve("none", &["--set", "fit.format=none"]);
     let (object, code) = place.json(&["report", "ttt", "none", "-o", "page.html"]);
     assert_eq!(code, 0, "{object}");
@@ -134,7 +134,12 @@ fn two_runs_are_paired_task_by_task() {
     let page = place.read("page.html");
     check_page(&page);
     assert!(page.contains("One against the other") && page.contains("McNemar"));
-    assert_eq!(data(&page)["tasks"][0]["runs"].as_array().unwrap().len(), 2);
+    let runs = &data(&page)["tasks"][0]["runs"];
+    assert_eq!(runs.as_array().unwrap().len(), 2);
+    // The check that an end-to-end fit has: number of the demonstration, exact, made, after so many steps.
+    let held_out = runs[0]["held_out"].as_array().unwrap();
+    assert_eq!((held_out.len(), &held_out[2], &held_out[3]), (4, &json!(4), &json!(3)));
+    assert!(runs[1]["held_out"].is_null() && page.contains("By held-out check"));
     assert!(page.contains("without any training"), "the other run's method is told too");
 }
 
