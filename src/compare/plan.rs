@@ -354,6 +354,19 @@ mod tests {
     }
 
     #[test]
+    fn embedded_comparisons_share_the_runs_that_their_heads_say() {
+        let runs = |name: &str| -> std::collections::BTreeSet<String> {
+            let comparison = Comparison::read(name, None, &[], Family::Grid).unwrap();
+            comparison.works().iter().map(|work| work.recipe.fingerprint()).collect()
+        };
+        let (formats, paper, stopping) =
+            (runs("formats"), runs("ablation-paper"), runs("ablation-stopping"));
+        assert!(formats.is_subset(&paper) && runs("selectors").is_subset(&formats));
+        assert_eq!((paper.len(), stopping.len()), (16 - 1, 12), "zero-shot has limits of its own");
+        assert_eq!(stopping.intersection(&formats).count(), 3);
+    }
+
+    #[test]
     fn a_variant_states_what_differs_and_overrides_give_way_to_it() {
         let comparison = read(THREE).unwrap();
         assert_eq!((comparison.name.as_str(), comparison.baseline), ("mine", 2));
