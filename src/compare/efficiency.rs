@@ -6,6 +6,7 @@
 use serde::Serialize;
 
 use crate::arc::{Grid, Task};
+use crate::candidate::Candidate;
 use crate::pipeline::{TaskRecord, TestRecord};
 use crate::vote::{Panel, VoteConfig, rank};
 

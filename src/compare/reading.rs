@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use crate::arc::Dihedral;
-use crate::candidate::{MapMeta, ViewStop};
+use crate::candidate::{Candidate, MapMeta, ViewStop};
 use crate::pipeline::{TaskRecord, TestRecord};
 use crate::vote::{Panel, Tally, VoteConfig, rank};
 
