@@ -348,15 +348,13 @@ impl Planned {
 
 /// What limits a run of so many tasks, `jobs` at a time.
 fn limits(work: &Work, tasks: usize, jobs: usize, memory_bytes: u64) -> Limits {
-    let (each, all) = match work.share {
+    let (budget_seconds, total_seconds) = match work.share {
         Share::Each => (work.seconds, None),
         _ => (None, work.seconds.map(|mean| mean * tasks as f64 / jobs as f64)),
     };
-    // To the nanosecond, as `solve` will read it: a run is found again by what it says of itself.
-    let read = |seconds: f64| Duration::from_secs_f64(seconds).as_secs_f64();
     Limits {
-        budget_seconds: each.map(read),
-        total_seconds: all.map(read),
+        budget_seconds,
+        total_seconds,
         evenly: work.share == Share::Even,
         steps: work.steps,
         memory_bytes,

@@ -169,9 +169,11 @@ impl Identity {
             Err(_) => drop(values.insert("recipe".to_owned(), self.settings.clone())),
         }
         let or_none = |value: Option<String>| value.unwrap_or_else(|| "none".to_owned());
-        let budget = self.limits.budget_seconds.map(|s| format!("{s} s"));
+        // To the microsecond: a manifest, or an option, need not give back the last bit of what was written.
+        let seconds = |s: f64| format!("{} s", (s * 1e6).round() / 1e6);
+        let budget = self.limits.budget_seconds.map(seconds);
         let evenly = if self.limits.evenly { ", evenly" } else { "" };
-        let total = self.limits.total_seconds.map(|s| format!("{s} s{evenly}"));
+        let total = self.limits.total_seconds.map(|s| seconds(s) + evenly);
         let named = [
             ("version", self.version.clone()),
             ("seed", self.seed.to_string()),
@@ -299,5 +301,23 @@ pub(super) mod tests {
         let mut evenly = total.clone();
         evenly.limits.evenly = true;
         assert_eq!(evenly.differences(&total).len(), 1);
+    }
+
+    #[test]
+    fn seconds_that_were_written_and_read_again_are_the_same_seconds() {
+        let mut here = identity(&["a"]);
+        for seconds in [8.0 / 3.0, 2.6666666660000002, 257.142857143, 0.1] {
+            here.limits.total_seconds = Some(seconds);
+            let mut there = here.clone();
+            there.limits =
+                serde_json::from_str(&serde_json::to_string(&here.limits).unwrap()).unwrap();
+            assert_eq!(here.differences(&there), []);
+            // As an option takes them: to the nanosecond.
+            let read = std::time::Duration::from_secs_f64(seconds).as_secs_f64();
+            there.limits.total_seconds = Some(read);
+            assert_eq!(here.differences(&there), []);
+            there.limits.total_seconds = Some(seconds + 1e-3);
+            assert_eq!(here.differences(&there).len(), 1);
+        }
     }
 }
