@@ -444,6 +444,9 @@ pub(super) mod tests {
 
     const IDS: [&str; 5] = ["a", "panic-fit", "b", "c", "d"];
 
+    /// Seconds that a busy machine may wake the mock's naps late by. Without a limit these runs would take hours.
+    const LATE: f64 = 0.6;
+
     fn run(path: &Path, plan: &Plan) -> (Ending, String) {
         let tasks: Vec<_> = IDS.iter().map(|id| task(id)).collect();
         let mut directory = open(path, &IDS).unwrap();
@@ -540,7 +543,7 @@ pub(super) mod tests {
             let began = Instant::now();
             let (ending, _) = run(directory.path(), &slow_plan(jobs, Some(Duration::from_secs(2))));
             let took = began.elapsed().as_secs_f64();
-            assert!(took < 2.0, "{took}");
+            assert!(took < 2.0 + LATE, "{took}");
             assert!(took > 1.2, "{took}");
             assert_eq!(ending, Ending { interrupted: false, unreached: vec![] });
             assert!(
@@ -571,7 +574,7 @@ pub(super) mod tests {
             let began = Instant::now();
             let (ending, text) = run(directory.path(), &scheduled_plan(jobs, 2.0));
             let took = began.elapsed().as_secs_f64();
-            assert!(took < 2.1 && took > 1.2, "{took}");
+            assert!(took < 2.1 + LATE && took > 1.2, "{took}");
             assert_eq!(ending, Ending { interrupted: false, unreached: vec![] });
             assert!(visits(directory.path()) > IDS.len());
             let records = read_run(directory.path()).unwrap().records;
@@ -605,8 +608,8 @@ pub(super) mod tests {
         let (before, lines, began) = (spent(), visits(directory.path()), Instant::now());
         let (_, text) = run(directory.path(), &scheduled_plan(1, 3.0));
         // Adapters that were lost with the process are learnt again, which the account does not count.
-        assert!(began.elapsed().as_secs_f64() < 3.1 - before, "{before}");
-        assert!(spent() < 3.05 && visits(directory.path()) > lines, "{}", spent());
+        assert!(began.elapsed().as_secs_f64() < 3.1 + LATE - before, "{before}");
+        assert!(spent() < 3.05 + LATE && visits(directory.path()) > lines, "{}", spent());
         let records = read_run(directory.path()).unwrap().records;
         let replay = records.iter().map(|(id, r)| (id.clone(), r.replay())).collect();
         let again = tempfile::tempdir().unwrap();
@@ -669,7 +672,7 @@ pub(super) mod tests {
         let step = Duration::from_secs(30);
         plan.engine = Arc::new(Mock { step, view: Duration::from_millis(1), ..Mock::default() });
         let (ending, _) = run(directory.path(), &plan);
-        assert!(began.elapsed().as_secs_f64() < 1.05);
+        assert!(began.elapsed().as_secs_f64() < 1.05 + LATE);
         assert_eq!(ending.unreached.len(), IDS.len());
         let path = directory.path().join("submission.json");
         let (submission, _) = crate::arc::read_submission(&path).unwrap();
