@@ -81,6 +81,9 @@ pub fn sample(
     decoding.run(&mut KvCache::default(), prompts, &[])
 }
 
+/// Chooses the next token of a row among those that may follow, with their log-probabilities; `None` ends the row.
+type Choose<'a> = dyn FnMut(usize, &[(u32, f32)]) -> Option<u32> + 'a;
+
 /// How prompts are continued, token by token.
 pub(super) struct Decoding<'a> {
     pub(super) model: &'a Llama,
@@ -88,8 +91,7 @@ pub(super) struct Decoding<'a> {
     pub(super) ends: &'a [u32],
     pub(super) max_new_tokens: usize,
     pub(super) filter: &'a dyn TokenFilter,
-    /// Chooses the next token of a row among those that may follow, with their log-probabilities.
-    pub(super) choose: &'a mut dyn FnMut(usize, &[(u32, f32)]) -> Option<u32>,
+    pub(super) choose: &'a mut Choose<'a>,
 }
 
 /// What a prompt has become.
