@@ -40,11 +40,11 @@ keep() {
         cp "$run/submission.json" "$out/.submission.json" && mv "$out/.submission.json" "$out/submission.json"
     fi
 }
-# However the run ends, what there is by then is handed in. No trap outlives SIGKILL, so it is also copied meanwhile, by a
+# However the run ends, what there is by then is handed in, even if an earlier copy has failed. No trap outlives SIGKILL, so it is also copied meanwhile, by a
 # process that ends with this one.
-(while kill -0 $$ 2>/dev/null; do keep; sleep 5; done) &
+(while kill -0 $$ 2>/dev/null; do keep || true; sleep 5; done) &
 copier=$!
-trap 'kill $copier 2>/dev/null; keep' EXIT
+trap 'kill $copier 2>/dev/null || true; keep' EXIT
 # The run directory counts towards the notebook's output, so adapters are not kept. Exit code 1 says that a task failed
 # and has a fallback answer; the submission is whole.
 "$program" solve "$challenges" ${model[@]+"${model[@]}"} --deadline "$deadline" --no-adapters --out "$run" || (($? == 1))

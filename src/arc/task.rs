@@ -13,6 +13,13 @@ pub struct Example {
     pub output: Grid,
 }
 
+impl Example {
+    /// Cells of both grids.
+    pub fn n_cells(&self) -> usize {
+        self.input.cells().len() + self.output.cells().len()
+    }
+}
+
 /// A test: an input grid and, where it is known, its output.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Test {

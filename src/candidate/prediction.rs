@@ -25,15 +25,15 @@ pub struct Proposals {
     /// Distinct grids in the task's own frame with their log-probability under this view, in nats; the most
     /// probable first.
     pub grids: Vec<(Grid, f32)>,
-    /// What ended the search before it had found all that it looked for.
+    /// What ended the search, the beam or the draws before they had found all that they looked for.
     pub cut: Option<CutReason>,
-    /// Steps that the search took.
+    /// Steps that they took: tokens that were tried, or grids that were drawn.
     pub nodes: usize,
     /// Demonstrations that were left out of the prompt, so that it fits the model's context.
     pub left_out: usize,
 }
 
-/// What ends a search early.
+/// What ends a search, a beam or draws early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CutReason {

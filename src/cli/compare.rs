@@ -397,18 +397,12 @@ fn write_tables(table: &Table, runs: &[Planned], out: &Path) -> anyhow::Result<(
 
 /// The part of a recipe that says what steps are worth.
 fn gain_text(gain: &GainTable, table: &Table) -> String {
-    let list = |values: &[f64]| values.iter().map(f64::to_string).collect::<Vec<_>>().join(", ");
-    let steps: Vec<String> = gain.steps.iter().map(usize::to_string).collect();
     format!(
-        "# Measured by the comparison {} on {} tasks of {}.\n[schedule.gain]\nsteps = [{}]\neasy = [{}]\nmedium = \
-         [{}]\nhard = [{}]\n",
+        "# Measured by the comparison {} on {} tasks of {}.\n[schedule.gain]\n{}",
         table.comparison,
         table.rows[0].score.known_tasks,
         table.dataset,
-        steps.join(", "),
-        list(&gain.easy),
-        list(&gain.medium),
-        list(&gain.hard)
+        toml::to_string(gain).expect("numbers are TOML")
     )
 }
 

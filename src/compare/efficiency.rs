@@ -49,11 +49,10 @@ fn mean(values: &[f64]) -> Option<f64> {
 
 /// The share of a task's seconds after which all answers stood among the attempts; `None` if in the end they do not.
 fn spent_until_right(answers: &[&Grid], record: &TaskRecord, vote: &VoteConfig) -> Option<f64> {
-    let attempts = record.revote(vote);
     let right = |attempts: &[[Grid; 2]]| {
         attempts.len() == answers.len() && attempts.iter().zip(answers).all(|(a, t)| a.contains(t))
     };
-    if !right(&attempts) {
+    if !right(&record.attempts) {
         return None;
     }
     let seconds = &record.seconds;
@@ -102,6 +101,7 @@ fn spent_on_new(record: &TaskRecord) -> Option<f64> {
 mod tests {
     use super::*;
     use crate::arc::Dihedral;
+    use crate::compare::Reading;
     use crate::pipeline::{Seconds, mock};
     use crate::vote::testing::{grid, maps, store};
     use crate::vote::{Selector, tally_votes};
@@ -126,6 +126,7 @@ mod tests {
 
     fn efficiency(answer: &str, (mut task, record): (Task, TaskRecord)) -> Efficiency {
         task.tests[0].output = Some(grid(answer));
+        let record = Reading::default().of(&record, &vote());
         Efficiency::of(std::iter::once((&task, &record)), &vote())
     }
 

@@ -79,7 +79,7 @@ fn not_falling(values: Vec<f64>) -> Vec<f64> {
 mod tests {
     use super::*;
     use crate::arc::{Dataset, Grid};
-    use crate::compare::table::tests::{facts, variant};
+    use crate::compare::testing::{facts, variant};
     use crate::effort::Difficulty::{Easy, Hard, Medium};
     use crate::pipeline::mock::{recipe, record, task};
 

@@ -8,6 +8,8 @@ mod gain;
 mod plan;
 mod reading;
 mod table;
+#[cfg(test)]
+pub(crate) mod testing;
 mod text;
 
 pub use efficiency::Efficiency;

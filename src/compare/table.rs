@@ -273,55 +273,10 @@ fn score(dataset: &Dataset, records: &BTreeMap<String, TaskRecord>) -> Vec<TaskS
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
-    use crate::compare::{Share, Work};
-    use crate::evaluate::mcnemar;
-    use crate::pipeline::mock::{recipe, record, task};
-    use crate::recipe::Recipe;
+    use crate::compare::testing::{compared, facts};
     use crate::vote::Selector;
-
-    pub(in crate::compare) fn variant(name: &str, recipe: Recipe) -> Variant {
-        Variant {
-            name: name.into(),
-            recipe,
-            steps: None,
-            states_steps: false,
-            seconds: None,
-            share: Share::Each,
-            reads: Reading::default(),
-        }
-    }
-
-    pub(in crate::compare) fn facts(records: &BTreeMap<String, TaskRecord>) -> RunFacts<'_> {
-        let peak_memory_bytes = Some(7 << 20);
-        RunFacts { records, jobs: Some(2), peak_memory_bytes, shared_steps: None }
-    }
-
-    /// Three variants, of which the last two share a run, and the records of the two runs on tasks `a` and `b`.
-    pub(in crate::compare) fn compared() -> (Comparison, Dataset, Vec<BTreeMap<String, TaskRecord>>)
-    {
-        let mut none = recipe();
-        none.views.count = 8;
-        none.fit.format = crate::adapter::FitFormat::None;
-        let by = |selector| {
-            let mut recipe = recipe();
-            recipe.vote.selector = selector;
-            recipe
-        };
-        let variants = vec![
-            variant("none", none),
-            variant("product", by(Selector::Product)),
-            variant("min", by(Selector::Min)),
-        ];
-        let comparison = Comparison { name: "test".into(), baseline: 0, variants };
-        let tasks = vec![task("a"), task("b")];
-        let solve = |work: &Work| -> BTreeMap<String, TaskRecord> {
-            tasks.iter().map(|t| (t.id.clone(), record(t, &work.recipe, 3))).collect()
-        };
-        let records = comparison.works().iter().map(solve).collect();
-        (comparison, Dataset { name: "two".into(), tasks, ..Dataset::default() }, records)
-    }
 
     #[test]
     fn rows_are_what_solve_would_have_submitted() {
@@ -353,7 +308,8 @@ pub(super) mod tests {
         // The vote that `solve` would have made with the variant's own recipe.
         let own = &comparison.variants[2].recipe.vote;
         for record in records[1].values() {
-            for (attempts, test) in record.revote(own).iter().zip(&record.tests) {
+            let read = Reading::default().of(record, own);
+            for (attempts, test) in read.attempts.iter().zip(&record.tests) {
                 let ranked = &test.tally.ranks[&Selector::Min];
                 assert_eq!(attempts[0], test.candidates[ranked[0].candidate].grid);
             }
@@ -441,5 +397,12 @@ pub(super) mod tests {
         let fields = |line: &str| line.replace("odd, ", "odd ").split(',').count();
         let counts: Vec<_> = csv.lines().map(fields).collect();
         assert!(counts.iter().all(|n| *n == counts[0]), "{csv}");
+    }
+
+    #[test]
+    fn numbers_of_views_double_and_end_with_all() {
+        assert_eq!(numbers_of_views(1), [1]);
+        assert_eq!(numbers_of_views(8), [1, 2, 4, 8]);
+        assert_eq!(numbers_of_views(11), [1, 2, 4, 8, 11]);
     }
 }

@@ -235,7 +235,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compare::table::tests::{compared, facts};
+    use crate::compare::testing::{compared, facts};
 
     #[test]
     fn small_p_values_keep_their_digits() {

@@ -71,11 +71,12 @@ impl Items {
         let mut fresh = |n_left_out| {
             let mut items = held_out(0..bases.len(), examples.len(), format, n_left_out);
             items.extend(permuted(&items, &bases, config, &mut rng));
-            let fits = |item: &Item| {
+            // Whether an episode fits may take writing it, so that is asked last: copies of an item fit as it does.
+            items.retain(|item| {
                 (config.max_cells == 0 || cells(item, &bases) <= config.max_cells)
+                    && seen.insert(digest(item, &bases, format))
                     && fits(&show(&[item], &bases, loss_on))
-            };
-            items.retain(|item| fits(item) && seen.insert(digest(item, &bases, format)));
+            });
             items
         };
         let mut items = fresh(1);
@@ -216,7 +217,7 @@ fn permuted(
 
 fn cells(item: &Item, bases: &[Base]) -> usize {
     let pairs = item.pairs().map(|pair| &bases[item.base].pairs[pair]);
-    pairs.map(|pair| pair.input.cells().len() + pair.output.cells().len()).sum()
+    pairs.map(Example::n_cells).sum()
 }
 
 /// What the model is shown of an item: its grids in order and, end-to-end, its frame.

@@ -23,7 +23,7 @@ pub(super) trait Steps {
     type Values;
 
     /// One step on an episode of a task, the `t`-th from 1, at `progress` of the schedule; gives the loss before it. An
-    /// episode of which nothing can be shown is an error of size ([`EngineError::is_size`]), and changes nothing.
+    /// episode of which nothing can be shown is an error of size ([`EngineError::is_size`]), and changes no weights.
     fn step(
         &mut self,
         task: usize,

@@ -66,6 +66,21 @@ pub struct Adapter {
     pub tensors: BTreeMap<String, HostTensor>,
 }
 
+/// The formats in which there are predictions: an adapter's own, and without one in-context.
+pub(crate) fn formats(adapter: Option<&Adapter>) -> Vec<Format> {
+    adapter.map_or(vec![Format::Icl], |adapter| adapter.formats.clone())
+}
+
+/// What predictions under these views are made under, in their order: each view in every format.
+pub(crate) fn metas(views: &[View], adapter: Option<&Adapter>) -> Vec<MapMeta> {
+    let formats = formats(adapter);
+    let under = |view: &View| {
+        let meta = |&format: &Format| MapMeta { view: view.clone(), format };
+        formats.iter().map(meta).collect::<Vec<_>>()
+    };
+    views.iter().flat_map(under).collect()
+}
+
 impl Adapter {
     /// The family of its base, as the names of its tensors tell.
     pub fn family(&self) -> Family {
@@ -299,7 +314,7 @@ pub struct PredictPlan<'a> {
     /// takes.
     pub seconds: Option<f64>,
     /// Where an earlier prediction is repeated: for each prediction that will come out, the steps after which time
-    /// was over for its search. It overrules all limits of time.
+    /// had cut it. It overrules all limits of time.
     pub cut_after: Option<&'a [Option<usize>]>,
     /// What was written under earlier views, of which a guess may be made: that changes the cost, and nothing but
     /// rounding of what comes out.

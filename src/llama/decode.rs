@@ -98,7 +98,7 @@ pub(super) struct Decoding<'a> {
 struct Continued {
     n_prompt: usize,
     answer: Generated,
-    /// Tokens of the answer that were chosen from or led nowhere: so many prefixes of it were read.
+    /// Prefixes of the answer behind which a token was chosen, or none could be.
     n_read: usize,
     /// The token that is to be read next, if the answer goes on.
     next: Option<u32>,

@@ -176,7 +176,7 @@ impl Tokenizer {
 
     /// What tokens spell if each run between special ones is a text of its own.
     fn decode_runs(&self, tokens: &[u32]) -> String {
-        let added = self.inner.get_added_tokens_decoder();
+        let added = self.inner.get_added_vocabulary().get_added_tokens_decoder();
         let is_one_run = |a: &u32, b: &u32| !added.contains_key(a) && !added.contains_key(b);
         tokens.chunk_by(is_one_run).map(|run| self.decode(run)).collect()
     }

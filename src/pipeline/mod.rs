@@ -339,7 +339,8 @@ mod tests {
         let product = fresh.tests[0].tally.ranks[&crate::vote::Selector::Product][0];
         assert_eq!(product.candidate, 0);
         assert!((product.score - best.log_probs.iter().sum::<f32>()).abs() < 1e-3);
-        assert_eq!(fresh.revote(&recipe.vote), fresh.attempts);
+        let read = crate::compare::Reading::default().of(&fresh, &recipe.vote);
+        assert_eq!(read.attempts, fresh.attempts);
         let seen = fresh.seen_by(&[0], &fresh.tests[0]);
         assert!(!seen.is_empty() && seen.iter().all(|candidate| candidate.log_probs.len() == 7));
         // Where time is over before all have scored, those that have do, and that is repeated.

@@ -7,7 +7,7 @@ use crate::arc::{Grid, Task};
 use crate::candidate::{Candidate, CutReason, MapMeta, Uncertainty};
 use crate::effort::{Difficulty, Standing};
 use crate::engine::{Adapter, Check, FitStep, StopReason};
-use crate::vote::{Panel, Tally, VoteConfig, tally_votes};
+use crate::vote::{Panel, Tally};
 
 /// What became of a task. One line of a run's `records.jsonl`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,12 +78,12 @@ pub struct TestRecord {
     /// How sure the maps are of each cell, where they agree on the shape.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub uncertainty: Option<Uncertainty>,
-    /// The searches that may have missed grids above their threshold.
+    /// The searches, beams and draws that may have missed grids that they looked for.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub cut: Vec<CutShort>,
 }
 
-/// A search that was ended before it had found everything.
+/// A search, a beam or draws that were ended before they had found everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CutShort {
     /// Which map it made.
@@ -138,16 +138,16 @@ pub struct Replay {
     /// How many maps or fresh views score the candidates, if not all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scored: Option<usize>,
-    /// The searches that time ended, for each test: the map, and the steps that were taken.
+    /// What time has cut, for each test: the map, and the steps that were taken.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub timed_out: Vec<Vec<(usize, usize)>>,
 }
 
 impl Replay {
-    /// The steps after which time was over for a search, if it was.
+    /// The steps after which time had cut a prediction, if it had.
     pub(super) fn cut_after(&self, test: usize, map: usize) -> Option<usize> {
-        let searches = self.timed_out.get(test)?;
-        searches.iter().find(|(m, _)| *m == map).map(|&(_, nodes)| nodes)
+        let cut = self.timed_out.get(test)?;
+        cut.iter().find(|(m, _)| *m == map).map(|&(_, nodes)| nodes)
     }
 }
 
@@ -242,16 +242,6 @@ impl TaskRecord {
         let experts: Vec<usize> = (0..self.experts.len()).collect();
         let scores = if experts.is_empty() { maps } else { &experts };
         test.candidates.iter().filter_map(|c| c.as_seen_by(maps, scores)).collect()
-    }
-
-    /// The attempts that another vote makes of the same candidates.
-    pub fn revote(&self, config: &VoteConfig) -> Vec<[Grid; 2]> {
-        let mut attempts = self.attempts.clone();
-        for (attempts, test) in attempts.iter_mut().zip(&self.tests) {
-            let tally = tally_votes(&test.candidates, self.panel(), config);
-            *attempts = tally.attempts(&test.candidates, &attempts[0]);
-        }
-        attempts
     }
 
     /// The distinct grids that were candidates for each test, the best first.

@@ -17,10 +17,9 @@ use crate::candidate::{
     add_scores, collect_candidates, forget_maps, merge_proposals, sample_views, sure_cells,
     uncertainty,
 };
-use crate::dataset::Format;
 use crate::engine::{
     Adapter, DecodeConfig, DecodeMethod, Engine, EngineError, Family, FitLimits, FitStep,
-    PredictPlan, StopReason,
+    PredictPlan, StopReason, metas,
 };
 use crate::recipe::Recipe;
 use crate::vote::{Panel, tally_votes};
@@ -323,7 +322,7 @@ impl<'a> Solving<'a> {
         adapter: Option<&Adapter>,
     ) -> Result<Chosen, Interrupted> {
         let began = Instant::now();
-        let experts = self.experts(adapter);
+        let experts = metas(&self.fresh, adapter);
         let mut chosen = Chosen { metas: predicted.metas(), experts, ..Chosen::default() };
         if predicted.done > 0 {
             let candidates =
@@ -349,16 +348,6 @@ impl<'a> Solving<'a> {
         }
         self.seconds.vote = began.elapsed().as_secs_f64();
         Ok(chosen)
-    }
-
-    /// What the fresh views score under: each in the formats that are predicted in.
-    fn experts(&self, adapter: Option<&Adapter>) -> Vec<MapMeta> {
-        let formats = adapter.map_or(vec![Format::Icl], |a| a.formats.clone());
-        let metas = self
-            .fresh
-            .iter()
-            .flat_map(|view| formats.iter().map(|&format| MapMeta { view: view.clone(), format }));
-        metas.collect()
     }
 
     /// The candidates of each test with their scores, and the number of maps, or of `experts` if there are any, that have

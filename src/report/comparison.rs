@@ -1,8 +1,8 @@
 //! A comparison as one HTML page: intervals, costs, and the table, without any script.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
-use super::page::CSS;
+use super::page::document;
 use super::plot::{Axis, Interval, dots, figure, intervals};
 use super::words::count;
 use crate::compare::{Row, Table, p_value};
@@ -15,69 +15,59 @@ pub fn comparison_page(table: &Table, reports: &[Option<String>]) -> String {
     let tasks = table.rows.first().map_or(0, |row| row.score.tasks);
     let judged = table.rows.iter().any(|row| row.score.solved.is_some());
     let views = table.views_cells();
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                title { (table.comparison) " · arc-ttt compare" }
-                style { (PreEscaped(CSS)) }
+    let all: Vec<&Row> = table.rows.iter().collect();
+    let viewed: Vec<&Row> = table.rows.iter().filter(|row| !row.by_views.is_empty()).collect();
+    let title = format!("{} · arc-ttt compare", table.comparison);
+    let content = html! {
+        header {
+            div.bar { p.brand { "arc-ttt" span { "compare" } } }
+            h1 { (table.comparison) }
+            p.sub {
+                (count(table.rows.len(), "variant")) " on " (count(tasks, "task")) " of " (table.dataset)
             }
-            body {
-                header {
-                    div.bar { p.brand { "arc-ttt" span { "compare" } } }
-                    h1 { (table.comparison) }
-                    p.sub {
-                        (count(table.rows.len(), "variant")) " on " (count(tasks, "task")) " of " (table.dataset)
+        }
+        main {
+            section #summary { (lead(table)) }
+            section #results {
+                h2 { "Results" }
+                @if judged {
+                    div.plots { (solved(table)) (against(table)) }
+                    div.plots.one { (cost(table)) }
+                }
+                h3 { "The table" }
+                div.scroll { (rows(&table.cells(), &all, &table.baseline, Some(reports))) }
+                (notes(table, reports))
+            }
+            @if views.len() > 1 {
+                section #views {
+                    h2 { "Best of N views" }
+                    div.scroll { (rows(&views, &viewed, &table.baseline, None)) }
+                    p.note {
+                        "The vote made anew over the first N views alone: tasks right with two attempts, and in \
+                         brackets with any candidate."
                     }
                 }
-                main {
-                    section #summary { (lead(table)) }
-                    section #results {
-                        h2 { "Results" }
-                        @if judged {
-                            div.plots { (solved(table)) (against(table)) }
-                            div.plots.one { (cost(table)) }
-                        }
-                        h3 { "The table" }
-                        div.scroll { (rows(&table.cells(), table, reports)) }
-                        (notes(table, reports))
-                    }
-                    @if views.len() > 1 {
-                        section #views {
-                            h2 { "Best of N views" }
-                            div.scroll { (rows(&views, table, &[])) }
-                            p.note {
-                                "The vote made anew over the first N views alone: tasks right with two attempts, and in \
-                                 brackets with any candidate."
-                            }
-                        }
-                    }
-                }
-                footer { p { "Made by arc-ttt " (env!("CARGO_PKG_VERSION")) ". This file needs no network." } }
             }
         }
     };
-    page.into_string()
+    document(&title, POLICY, &content, &html! {}).into_string()
 }
 
 /// The result in a sentence, no stronger than the test.
 fn lead(table: &Table) -> Markup {
-    let known = |row: &&Row| row.versus_baseline.is_some();
-    let best = table.rows.iter().rev().filter(known).max_by_key(|row| row.score.solved);
-    let baseline = table.rows.iter().find(|row| row.variant == table.baseline);
-    let (Some(best), Some(baseline)) = (best, baseline) else {
+    if table.rows.iter().all(|row| row.score.solved.is_none()) {
         return html! { p.lead { "No answer to these tasks is known here, so nothing is judged." } };
-    };
+    }
+    let judged = |row: &&Row| row.versus_baseline.is_some();
+    let best = table.rows.iter().rev().filter(judged).max_by_key(|row| row.score.solved);
+    let baseline = table.rows.iter().find(|row| row.variant == table.baseline);
+    let (Some(best), Some(baseline)) = (best, baseline) else { return html! {} };
     let (Some(versus), Some(solved)) = (best.versus_baseline, best.score.solved) else {
         return html! {};
     };
     html! {
         p.lead {
-            em { (best.variant) } " solves the most: " (solved) " of " (best.score.known_tasks) ", against "
+            "Of all but the baseline " em { (best.variant) } " solves the most: " (solved) " of " (best.score.known_tasks) ", against "
             (baseline.score.solved.unwrap_or(0)) " by the baseline, " em { (baseline.variant) } " (alone "
             (versus.gained) " and " (versus.lost) ", p " (p_value(versus.p)) "). "
             @if versus.p >= 0.05 { "Chance alone may explain the difference." }
@@ -156,16 +146,22 @@ fn cost(table: &Table) -> Markup {
     )
 }
 
-/// A table whose first cells are names of variants, linked to the reports of their runs.
-fn rows(cells: &[Vec<String>], table: &Table, reports: &[Option<String>]) -> Markup {
+/// A table of these variants, the heads of its cells first. With reports the variants are numbered, and a name leads to
+/// the report of its run.
+fn rows(
+    cells: &[Vec<String>],
+    variants: &[&Row],
+    baseline: &str,
+    reports: Option<&[Option<String>]>,
+) -> Markup {
     html! {
         table.rows {
             thead { tr { @for head in &cells[0] { th { (head) } } } }
-            tbody { @for (i, row) in cells[1..].iter().enumerate() {
-                tr.reference[row[0] == table.baseline] {
+            tbody { @for (i, (row, variant)) in cells[1..].iter().zip(variants).enumerate() {
+                tr.reference[variant.variant == baseline] {
                     th scope="row" {
-                        @if cells.len() == table.rows.len() + 1 { (i + 1) ". " }
-                        @match reports.get(i).and_then(Option::as_ref) {
+                        @if reports.is_some() { (i + 1) ". " }
+                        @match reports.and_then(|reports| reports.get(i)?.as_ref()) {
                             Some(report) => { a href=(report) { (row[0]) } },
                             None => { (row[0]) },
                         }
@@ -193,53 +189,37 @@ fn notes(table: &Table, reports: &[Option<String>]) -> Markup {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::compare::{Comparison, RunFacts, Share, Variant};
-    use crate::pipeline::TaskRecord;
-    use crate::pipeline::mock::{recipe, record, task};
+    use crate::arc::Dataset;
+    use crate::compare::Comparison;
+    use crate::compare::testing::{facts, records, variant};
+    use crate::pipeline::mock::{recipe, task};
 
-    fn table(answered: bool) -> Table {
+    fn table(answered: bool, whole: bool) -> Table {
         let variant = |name: &str, views: usize| {
             let mut recipe = recipe();
             recipe.views.count = views;
-            Variant {
-                name: name.into(),
-                recipe,
-                steps: None,
-                states_steps: false,
-                seconds: None,
-                share: Share::Each,
-                reads: Default::default(),
-            }
+            variant(name, recipe)
         };
         let variants = vec![variant("base", 8), variant("<b>more</b>", 16)];
         let comparison = Comparison { name: "mine & more".into(), baseline: 0, variants };
         let mut tasks = vec![task("a"), task("b")];
-        let records: Vec<BTreeMap<String, TaskRecord>> = comparison
-            .works()
-            .iter()
-            .map(|work| tasks.iter().map(|t| (t.id.clone(), record(t, &work.recipe, 3))).collect())
-            .collect();
+        let mut records = records(&comparison, &tasks);
+        if !whole {
+            records[0].remove("b");
+        }
         for test in tasks.iter_mut().flat_map(|task| &mut task.tests) {
             let answer = test.output.take();
             test.output = answer.filter(|_| answered);
         }
-        let dataset = crate::arc::Dataset { name: "two".into(), tasks, ..Default::default() };
-        let facts = |records| RunFacts {
-            records,
-            jobs: Some(1),
-            peak_memory_bytes: None,
-            shared_steps: None,
-        };
+        let dataset = Dataset { name: "two".into(), tasks, ..Dataset::default() };
         let runs: Vec<_> = records.iter().map(facts).collect();
         Table::of(&comparison, &dataset, &runs)
     }
 
     #[test]
     fn one_page_shows_the_table_with_its_intervals_and_fetches_nothing() {
-        let table = table(true);
+        let table = table(true, true);
         let page = comparison_page(&table, &[None, Some("runs/more-1234/report.html".into())]);
         for reference in ["http://", "https://", "src=", "url(", "<link", "<script", "NaN"] {
             assert!(!page.contains(reference), "{reference}");
@@ -255,8 +235,18 @@ mod tests {
     }
 
     #[test]
+    fn the_baseline_is_marked_in_both_tables_and_no_other_row_is_said_to_lead_it() {
+        for whole in [true, false] {
+            let page = comparison_page(&table(true, whole), &[]);
+            assert_eq!(page.matches("<tr class=\"reference\">").count(), 2, "{page}");
+            assert_eq!(page.contains("base (1 missing)"), !whole);
+            assert!(page.contains("Of all but the baseline <em>&lt;b&gt;more"), "{page}");
+        }
+    }
+
+    #[test]
     fn without_answers_nothing_is_judged() {
-        let page = comparison_page(&table(false), &[]);
+        let page = comparison_page(&table(false, true), &[]);
         assert!(page.contains("nothing is judged") && !page.contains("whisker\""), "{page}");
         assert!(!page.contains("Best of N"));
     }

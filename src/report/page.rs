@@ -11,7 +11,7 @@ use super::{ReportError, Side, gallery, method, results};
 use crate::run::Limits;
 
 /// The style of all pages.
-pub(super) const CSS: &str = include_str!("page.css");
+const CSS: &str = include_str!("page.css");
 
 const SCRIPT: &str = include_str!("page.js");
 
@@ -105,50 +105,61 @@ impl Counts {
 fn page(sides: &[&Facts<'_>], versus: Option<&Versus>) -> Markup {
     let names: Vec<&str> = sides.iter().map(|facts| facts.side.name.as_str()).collect();
     let judged = sides.iter().any(|facts| facts.score.solved.is_some());
+    let content = html! {
+        (head(sides))
+        main {
+            section #summary {
+                @for (i, facts) in sides.iter().enumerate() { (summary(facts, i, sides.len() > 1)) }
+            }
+            @if let (Some(versus), [a, b]) = (versus, &names[..]) { (versus.section(a, b)) }
+            section #results {
+                h2 { "Results" }
+                @if judged {
+                    (results::score_table(sides))
+                } @else {
+                    p { "No answer to these tasks is known here. Name a file that has them with --solutions." }
+                }
+                (results::charts(sides))
+                @if judged {
+                    h3 { "The same candidates under every voting rule" }
+                    (results::rules_table(sides))
+                }
+            }
+            section #method {
+                h2 { "Method" }
+                @for facts in sides { (method_of(facts, sides.len() > 1)) }
+            }
+            (gallery::section(sides, versus))
+            section #made {
+                h2 { "How it was made" }
+                @for facts in sides { (made(facts.side, sides.len() > 1)) }
+            }
+        }
+    };
+    let scripts = html! {
+        script #data type="application/json" { (PreEscaped(Data::of(sides).to_script())) }
+        script { (PreEscaped(SCRIPT)) }
+    };
+    document(&format!("{} · arc-ttt report", names.join(" and ")), POLICY, &content, &scripts)
+}
+
+/// One file of HTML with the style of all pages. The policy says what a browser may fetch and run, whatever stands in the page.
+pub(super) fn document(title: &str, policy: &str, content: &Markup, scripts: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta http-equiv="Content-Security-Policy" content=(policy);
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { (names.join(" and ")) " · arc-ttt report" }
+                title { (title) }
                 style { (PreEscaped(CSS)) }
             }
             body {
-                (head(sides))
-                main {
-                    section #summary {
-                        @for (i, facts) in sides.iter().enumerate() { (summary(facts, i, sides.len() > 1)) }
-                    }
-                    @if let (Some(versus), [a, b]) = (versus, &names[..]) { (versus.section(a, b)) }
-                    section #results {
-                        h2 { "Results" }
-                        @if judged {
-                            (results::score_table(sides))
-                        } @else {
-                            p { "No answer to these tasks is known here. Name a file that has them with --solutions." }
-                        }
-                        (results::charts(sides))
-                        @if judged {
-                            h3 { "The same candidates under every voting rule" }
-                            (results::rules_table(sides))
-                        }
-                    }
-                    section #method {
-                        h2 { "Method" }
-                        @for facts in sides { (method_of(facts, sides.len() > 1)) }
-                    }
-                    (gallery::section(sides, versus))
-                    section #made {
-                        h2 { "How it was made" }
-                        @for facts in sides { (made(facts.side, sides.len() > 1)) }
-                    }
-                }
+                (content)
                 footer { p { "Made by arc-ttt " (env!("CARGO_PKG_VERSION")) ". This file needs no network." } }
-                script #data type="application/json" { (PreEscaped(Data::of(sides).to_script())) }
-                script { (PreEscaped(SCRIPT)) }
+                (scripts)
             }
         }
     }

@@ -1,7 +1,7 @@
 //! How right a run would have been had it ended sooner: what its records say of less time and of fewer views.
 
 use crate::arc::Task;
-use crate::compare::{Reading, numbers_of_views};
+use crate::compare::{AfterViews, Reading, numbers_of_views};
 use crate::pipeline::TaskRecord;
 use crate::vote::VoteConfig;
 
@@ -20,19 +20,6 @@ pub(super) struct Moment {
     pub pass_at_2: bool,
     /// The truth of every test is among the candidates.
     pub oracle: bool,
-}
-
-/// The share of tasks that are right after so many views.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct AfterViews {
-    /// Views.
-    pub views: usize,
-    /// Share with the first attempt, 0 to 1.
-    pub pass_at_1: f64,
-    /// Share with either attempt.
-    pub pass_at_2: f64,
-    /// Share whose truth is a candidate.
-    pub oracle: f64,
 }
 
 /// The share of tasks, 0 to 1, whose answer is right after so many seconds of work on each: `(seconds, share)` where it
@@ -174,12 +161,5 @@ mod tests {
         assert_eq!(against_views(&facts).last().unwrap().pass_at_2, 0.5);
         side.run.records.clear();
         assert_eq!(against_time(&Facts::of(&side)), []);
-    }
-
-    #[test]
-    fn numbers_of_views_double_and_end_with_all() {
-        assert_eq!(numbers_of_views(1), [1]);
-        assert_eq!(numbers_of_views(8), [1, 2, 4, 8]);
-        assert_eq!(numbers_of_views(11), [1, 2, 4, 8, 11]);
     }
 }

@@ -9,6 +9,7 @@ use super::method::rule;
 use super::plot::{Axis, Line, bars, figure, lines, parts};
 use super::progress::{against_time, against_views};
 use super::words::{UNKNOWN, count, interval, percent, seconds};
+use crate::compare::AfterViews;
 use crate::evaluate::{Score, Shares};
 use crate::pipeline::TaskRecord;
 
@@ -264,7 +265,7 @@ fn views_chart(sides: &[&Facts<'_>]) -> Markup {
     }
     let mut drawn = Vec::new();
     for (i, points) in points.iter().enumerate() {
-        let line = |name: &str, class, value: fn(&super::progress::AfterViews) -> f64| Line {
+        let line = |name: &str, class, value: fn(&AfterViews) -> f64| Line {
             name: name.to_owned(),
             class,
             points: points.iter().map(|point| (point.views as f64, value(point))).collect(),

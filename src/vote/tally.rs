@@ -76,7 +76,7 @@ pub fn tally_votes<'a>(
 /// The grids of the two highest ranks.
 ///
 /// A lone candidate is attempted twice, and with none both attempts are `fallback`.
-pub fn two_attempts(ranking: &[Ranked], candidates: &[Candidate], fallback: &Grid) -> [Grid; 2] {
+fn two_attempts(ranking: &[Ranked], candidates: &[Candidate], fallback: &Grid) -> [Grid; 2] {
     let grid = |rank: usize| ranking.get(rank).map(|r| &candidates[r.candidate].grid);
     let first = grid(0).unwrap_or(fallback);
     [first.clone(), grid(1).unwrap_or(first).clone()]

@@ -6,7 +6,7 @@ use crate::arc::{Task, View, infer_shape};
 use crate::candidate::{CellMap, GivenCells};
 use crate::dataset::{Format, Frame};
 use crate::engine::{
-    Adapter, EngineError, Told, canvas_of, frame_code, query_canvas, shown_canvas,
+    Adapter, EngineError, Told, canvas_of, formats, frame_code, query_canvas, shown_canvas,
 };
 use crate::model::{Batch, Conditioning, log_probabilities};
 
@@ -54,11 +54,6 @@ pub(super) fn predict_given(
         }
     }
     Ok(maps)
-}
-
-/// The formats in which there are predictions.
-fn formats(adapter: Option<&Adapter>) -> Vec<Format> {
-    adapter.map_or(vec![Format::Icl], |adapter| adapter.formats.clone())
 }
 
 fn predict_all(

@@ -9,7 +9,7 @@ use super::writer::Prompt;
 use crate::arc::{Grid, Task, View};
 use crate::candidate::{CutReason, IMPOSSIBLE, MapMeta, Proposals, favorite};
 use crate::dataset::Format;
-use crate::engine::{Adapter, DecodeMethod, EngineError, PredictPlan};
+use crate::engine::{Adapter, DecodeMethod, EngineError, PredictPlan, metas};
 use crate::llama::{
     Generated, Incomplete, Lora, Search, SearchLimits, Searches, beam, greedy, sample,
     score as scores,
@@ -41,11 +41,8 @@ pub(super) fn predict(
 ) -> Result<Vec<Proposals>, EngineError> {
     let lora = engine.lora(adapter)?;
     let call = Call { engine, lora: lora.as_ref(), plan, began: Instant::now() };
-    let formats = adapter.map_or(vec![Format::Icl], |a| a.formats.clone());
-    let metas = views
-        .iter()
-        .flat_map(|view| formats.iter().map(|&format| MapMeta { view: view.clone(), format }));
-    let writings = metas.map(|meta| Writing::new(engine, task, test, meta));
+    let writings =
+        metas(views, adapter).into_iter().map(|meta| Writing::new(engine, task, test, meta));
     let mut writings = writings.collect::<Result<Vec<Writing>, EngineError>>()?;
     match plan.decode.method {
         DecodeMethod::Greedy => call.write_first(&mut writings)?,

@@ -235,7 +235,7 @@ impl Writer {
     ) -> Result<Result<Sequence, Sequence>, WriterError> {
         let mut paths = self.paths(episode);
         let cells =
-            |path: &Path| path.pairs.iter().map(|&i| n_cells(&episode.pairs[i])).sum::<usize>();
+            |path: &Path| path.pairs.iter().map(|&i| episode.pairs[i].n_cells()).sum::<usize>();
         paths.sort_by_key(|path| Reverse(cells(path)));
         let mut least: Option<Sequence> = None;
         for mut path in paths {
@@ -345,11 +345,7 @@ struct Path {
 
 /// Which pair has the most cells; of equals the last.
 fn longest<'a>(pairs: impl Iterator<Item = &'a Example>) -> Option<usize> {
-    pairs.enumerate().max_by_key(|(_, e)| n_cells(e)).map(|(i, _)| i)
-}
-
-fn n_cells(pair: &Example) -> usize {
-    pair.input.cells().len() + pair.output.cells().len()
+    pairs.enumerate().max_by_key(|(_, pair)| pair.n_cells()).map(|(i, _)| i)
 }
 
 /// All texts of a format, with what they are.
