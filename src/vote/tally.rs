@@ -38,7 +38,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// The two attempts under the rule that was chosen, as [`two_attempts`].
+    /// The two attempts under the rule that was chosen, as `two_attempts` has them.
     pub fn attempts(&self, candidates: &[Candidate], fallback: &Grid) -> [Grid; 2] {
         self.attempts_by(self.selector, candidates, fallback)
     }
