@@ -1,6 +1,7 @@
 //! Settings of the adapter and of its fit.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::kernel::Precision;
 
@@ -81,6 +82,9 @@ pub struct FitConfig {
     pub learning_rate: f64,
     /// Peak learning rate for the task tokens and the frame embeddings (end-to-end).
     pub task_learning_rate: f64,
+    /// Canvas cells that may be read to find out which of the model's starts for the task tokens explains the demonstrations best
+    /// (end-to-end); 0: the first is taken.
+    pub start_cells: usize,
     /// Peak learning rate of Muon for the trunk's matrices where all weights move; 0: AdamW moves them too.
     pub matrix_learning_rate: f64,
     /// Share of the steps over which the learning rate rises from 0.
@@ -90,6 +94,7 @@ pub struct FitConfig {
     /// AdamW's decoupled weight decay.
     pub weight_decay: f64,
     /// AdamW's first and second moment decay.
+    #[serde(deserialize_with = "exactly_two")]
     pub betas: [f64; 2],
     /// Gradients are scaled down to this global norm; 0 turns clipping off.
     pub clip_norm: f64,
@@ -108,4 +113,13 @@ pub struct FitConfig {
     pub converged_loss: f32,
     /// A fit whose budget in seconds has no room for this many steps is given up after the first few; 0 never.
     pub least_steps: usize,
+}
+
+/// Reads an array of two; serde's own way lets further elements pass.
+pub(crate) fn exactly_two<'de, D: Deserializer<'de>, T: Deserialize<'de> + Copy>(
+    from: D,
+) -> Result<[T; 2], D::Error> {
+    let list = Vec::<T>::deserialize(from)?;
+    let two = <[T; 2]>::try_from(list.as_slice());
+    two.map_err(|_| D::Error::invalid_length(list.len(), &"an array of length 2"))
 }

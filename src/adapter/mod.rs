@@ -3,5 +3,6 @@
 mod config;
 mod peft;
 
+pub(crate) use config::exactly_two;
 pub use config::{FitConfig, FitFormat, FitMethod, FitScope, LoraConfig, TARGET_MODULES};
 pub use peft::PeftConfig;

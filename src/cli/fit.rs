@@ -89,6 +89,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
             "steps": fit.steps,
             "best_step": fit.best_step,
             "stop": fit.stop,
+            "start": fit.start,
             "loss": losses,
             "notes": fit.notes,
             "adapter": fit.adapter.is_some().then_some(&out),
@@ -150,7 +151,9 @@ impl Args {
         let fit = fit?;
         if !global.json {
             let step = fit.best_step;
-            eprintln!("{} steps, {}; step {step} is kept", fit.steps, why(fit.stop));
+            let start =
+                fit.start.as_ref().map_or(String::new(), |id| format!(" from {id}'s tokens"));
+            eprintln!("{} steps{start}, {}; step {step} is kept", fit.steps, why(fit.stop));
         }
         Ok(fit)
     }

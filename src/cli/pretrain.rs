@@ -68,8 +68,8 @@ pub struct Args {
     /// Folder of the run; an existing one is continued
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Start from these weights instead of random ones: a model, or the folder of an earlier run, whose task tokens
-    /// are taken over too
+    /// Start from these weights instead of random ones, and from the task tokens that they hold: a model, or the folder of
+    /// an earlier run
     #[arg(long, value_name = "FILE|DIR")]
     init: Option<PathBuf>,
     /// Train for this long, interruptions not counted; the learning rate lands on time
@@ -126,11 +126,8 @@ fn grid_model(
 ) -> anyhow::Result<Outcome> {
     let corpus = corpus(args, config)?;
     let model_in = |folder: &Path| folder.join(MODEL);
-    let earlier = args.init.as_deref().filter(|init| init.is_dir());
-    let initial = match (earlier, &args.init) {
-        (Some(folder), _) => Some(Weights::load(&model_in(folder))?),
-        (None, file) => file.as_deref().map(Weights::load).transpose()?,
-    };
+    let file = |init: &Path| if init.is_dir() { model_in(init) } else { init.to_owned() };
+    let initial = args.init.as_deref().map(|init| Weights::load(&file(init))).transpose()?;
     let state = args.state()?;
     let mut trainer = Trainer::new(config, &corpus, initial.as_ref(), device)?;
     if state.exists() {
@@ -140,9 +137,10 @@ fn grid_model(
             trainer.remember(&pairs);
         }
         continuing(trainer.steps(), trainer.seconds());
-    } else if let Some(folder) = earlier {
-        let n = trainer.adopt_task_tokens(&folder.join(STATE))?;
-        eprintln!("took over the task tokens of {n} tasks from {}", folder.display());
+    } else if let Some(initial) = initial.filter(|weights| !weights.starts.is_empty()) {
+        let ids: Vec<&str> = corpus.train.iter().map(|task| task.id.as_str()).collect();
+        let n = initial.starts.iter().filter(|id| ids.contains(&id.as_str())).count();
+        eprintln!("took over the tokens of {n} tasks");
     }
     beginning(trainer.averaged().n_parameters(), &corpus);
     let run = Run {

@@ -200,6 +200,8 @@ pub struct Fit {
     pub best_step: usize,
     /// Why it ended.
     pub stop: StopReason,
+    /// The training task whose task tokens the fit started from, if the model names it (end-to-end).
+    pub start: Option<String>,
     /// What a reader of the record should know, such as "one demonstration: end-to-end instead".
     pub notes: Vec<String>,
 }
@@ -207,7 +209,15 @@ pub struct Fit {
 impl Fit {
     /// What stands for a fit where there is none.
     pub fn none(stop: StopReason) -> Self {
-        Self { adapter: None, curve: Vec::new(), steps: 0, best_step: 0, stop, notes: Vec::new() }
+        Self {
+            adapter: None,
+            curve: Vec::new(),
+            steps: 0,
+            best_step: 0,
+            stop,
+            start: None,
+            notes: Vec::new(),
+        }
     }
 }
 

@@ -14,6 +14,9 @@ use crate::contamination::TrainingPairs;
 /// Key of the metadata entry that holds the [`GridModelConfig`] as JSON.
 const CONFIG_KEY: &str = "arc_ttt.grid_model";
 
+/// Key of the metadata entry that names the starts, a JSON list.
+const STARTS_KEY: &str = "arc_ttt.starts";
+
 /// Name of the stored [`TrainingPairs`], 64-bit integers beside the weights.
 const TRAINING_PAIRS: &str = "training_pairs";
 
@@ -24,6 +27,8 @@ pub struct Weights {
     pub config: GridModelConfig,
     /// Tensors by name.
     pub tensors: BTreeMap<String, HostTensor>,
+    /// The tasks whose tokens follow the mean in the tensor `task_tokens`, as a new task's further possible starts.
+    pub starts: Vec<String>,
     /// What they may have been trained on; `None` if the file does not say.
     pub training_pairs: Option<TrainingPairs>,
     /// SHA-256 of the file they came from, in hex; empty if they never were in one.
@@ -130,11 +135,15 @@ impl Weights {
             .as_ref()
             .and_then(|m| m.get(CONFIG_KEY))
             .ok_or_else(|| CheckpointError::NotAGridModel { path: path.into() })?;
-        let config: GridModelConfig = serde_json::from_str(config).map_err(|e| {
-            CheckpointError::BadConfig { path: path.into(), problem: e.to_string() }
-        })?;
+        let bad = |problem| CheckpointError::BadConfig { path: path.into(), problem };
+        let config: GridModelConfig =
+            serde_json::from_str(config).map_err(|e| bad(e.to_string()))?;
+        let starts = header.metadata().as_ref().and_then(|m| m.get(STARTS_KEY));
+        let starts: Option<Vec<String>> =
+            starts.map(|s| serde_json::from_str(s)).transpose().map_err(|e| bad(e.to_string()))?;
+        let starts = starts.unwrap_or_default();
         if let Some(problem) = config.problem() {
-            return Err(CheckpointError::BadConfig { path: path.into(), problem });
+            return Err(bad(problem));
         }
         let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
         let mut tensors = BTreeMap::new();
@@ -148,7 +157,7 @@ impl Weights {
             }
         }
         let sha256 = format!("{:x}", Sha256::digest(bytes));
-        Ok(Self { config, tensors, training_pairs, sha256 })
+        Ok(Self { config, tensors, starts, training_pairs, sha256 })
     }
 
     /// The bytes of a file that holds these weights.
@@ -174,7 +183,11 @@ impl Weights {
             (TRAINING_PAIRS, view.expect("eight bytes a hash"))
         });
         let config = serde_json::to_string(&self.config).expect("plain numbers");
-        let metadata = HashMap::from([(CONFIG_KEY.to_owned(), config)]);
+        let mut metadata = HashMap::from([(CONFIG_KEY.to_owned(), config)]);
+        if !self.starts.is_empty() {
+            let starts = serde_json::to_string(&self.starts).expect("plain names");
+            metadata.insert(STARTS_KEY.to_owned(), starts);
+        }
         safetensors::serialize(views.chain(manifest), Some(metadata))
             .expect("valid names and shapes")
     }

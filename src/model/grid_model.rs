@@ -96,7 +96,8 @@ pub struct GridModel {
     pub embed: Tensor<2>,
     /// Frame tokens, `[N_FRAME_ROWS, d_model]`.
     pub frames: Tensor<2>,
-    /// Where a new task's tokens start, `[n_task_tokens, d_model]`.
+    /// Where a new task's tokens may start, `[n_starts · n_task_tokens, d_model]`: the mean of the tasks that the model was trained
+    /// on, and then the tokens of each.
     pub task_tokens: Tensor<2>,
     /// Gain of the norm over task tokens, `[1, d_model]`.
     pub task_norm: Tensor<2>,
@@ -175,6 +176,7 @@ impl GridModel {
             Ok(to_device(tensor, device))
         };
         let (d, f, m) = (config.d_model, config.d_ff, config.n_task_tokens);
+        let starts = tensors.get("task_tokens").map_or(1, |tensor| tensor.shape[0] / m).max(1);
         let mut blocks = Vec::with_capacity(config.n_layers);
         for i in 0..config.n_layers {
             let name = |field: &str| format!("blocks.{i}.{field}");
@@ -193,7 +195,7 @@ impl GridModel {
             precision: Precision::F32,
             embed: take("embed", N_EMBED_ROWS + 2 * m, d)?,
             frames: take("frames", N_FRAME_ROWS, d)?,
-            task_tokens: take("task_tokens", m, d)?,
+            task_tokens: take("task_tokens", starts * m, d)?,
             task_norm: take("task_norm", 1, d)?,
             blocks,
             norm: take("norm", 1, d)?,
@@ -260,19 +262,32 @@ impl GridModel {
         Weights {
             config: self.config.clone(),
             tensors,
+            starts: Vec::new(),
             training_pairs: None,
             sha256: String::new(),
         }
     }
 
-    /// Number of weights.
+    /// Number of weights, of the starts counting one.
     pub fn n_parameters(&self) -> u64 {
         let mut n = 0;
         self.map(&mut |_, tensor| {
             n += tensor.shape().num_elements() as u64;
             tensor
         });
-        n
+        n - self.task_tokens.shape().num_elements() as u64
+            + (self.config.n_task_tokens * self.config.d_model) as u64
+    }
+
+    /// Number of starts for a new task's tokens.
+    pub fn n_starts(&self) -> usize {
+        self.task_tokens.dims()[0] / self.config.n_task_tokens
+    }
+
+    /// The `i`-th start, `[n_task_tokens, d_model]`.
+    pub fn start(&self, i: usize) -> Tensor<2> {
+        let m = self.config.n_task_tokens;
+        self.task_tokens.clone().slice([i * m..(i + 1) * m, 0..self.config.d_model])
     }
 
     /// Class scores of every query cell.

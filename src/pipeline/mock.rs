@@ -122,7 +122,7 @@ impl Engine for Mock {
             tensors,
         };
         let steps = curve.len();
-        Ok(Fit { adapter: Some(adapter), curve, steps, best_step: steps, stop, notes: Vec::new() })
+        Ok(Fit { adapter: Some(adapter), curve, steps, best_step: steps, stop, ..Fit::none(stop) })
     }
 
     fn fit_shared(

@@ -91,6 +91,7 @@ impl Fitted {
             steps: record.steps,
             best_step: record.best_step,
             stop: record.stop,
+            start: record.start.clone(),
             notes: record.held_out.iter().map(|check| check.note()).collect(),
         };
         Self { fit, parts: record.parts.clone(), held_out: record.held_out }
@@ -106,6 +107,7 @@ impl Fitted {
         self.fit.steps += later.steps;
         self.fit.best_step = behind + later.best_step;
         self.fit.stop = later.stop;
+        self.fit.start = self.fit.start.take().or(later.start);
         for note in later.notes {
             if !self.fit.notes.contains(&note) {
                 self.fit.notes.push(note);

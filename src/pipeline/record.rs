@@ -28,6 +28,9 @@ pub struct TaskRecord {
     pub fitted: bool,
     /// Why the fit ended.
     pub stop: StopReason,
+    /// The training task whose task tokens the fit started from, if the model names it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub start: Option<String>,
     /// Gradient steps done.
     pub steps: usize,
     /// The step whose weights were kept.

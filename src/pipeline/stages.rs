@@ -442,6 +442,7 @@ impl<'a> Solving<'a> {
             notes,
             fitted: fit.adapter.is_some(),
             stop: fit.stop,
+            start: fit.start,
             steps: fit.steps,
             best_step: fit.best_step,
             check: kept.filter_map(|step| step.check).next_back(),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::adapter::exactly_two;
 use crate::arc::TaskError;
 use crate::kernel::Precision;
 use crate::llama::{ConfigError as LlamaConfigError, InputError};
@@ -58,6 +59,7 @@ pub struct EpisodeConfig {
     /// Share of end-to-end episodes among those of collected tasks; the others are in-context.
     pub e2e_share: f64,
     /// Fewest and most pairs of an episode.
+    #[serde(deserialize_with = "exactly_two")]
     pub pairs: [usize; 2],
     /// Pairs whose canvas has more cells are not drawn at the beginning of the run.
     pub first_max_cells: usize,
@@ -67,6 +69,7 @@ pub struct EpisodeConfig {
     /// become harder.
     pub growth: f64,
     /// Hardest generators at the beginning and at the end of the run, from 1 to 5.
+    #[serde(deserialize_with = "exactly_two")]
     pub synth_difficulty: [u8; 2],
     /// Largest side of a generated task's grids; never more than the side of a square of the limit then in force.
     pub synth_max_side: usize,
@@ -118,6 +121,7 @@ pub struct OptimizerConfig {
     /// Decoupled weight decay of the matrices.
     pub weight_decay: f64,
     /// AdamW's moment decays.
+    #[serde(deserialize_with = "exactly_two")]
     pub betas: [f64; 2],
     /// Muon's momentum.
     pub momentum: f64,

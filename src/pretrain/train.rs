@@ -1,20 +1,18 @@
 //! The training loop.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
 
 use super::moving::{Mover, Moving};
-use super::state::TrainState;
-use super::{Corpus, OptimizerConfig, PretrainConfig, PretrainError, Sampler, Until};
+use super::{Corpus, OptimizerConfig, PretrainConfig, PretrainError, Sampler, Source, Until};
 use crate::contamination::TrainingPairs;
 use crate::dataset::Format;
 use crate::engine::{Encoded, HostTensor};
 use crate::model::{
-    CheckpointError, Conditioning, GridModel, GridModelConfig, Weights, cross_entropy, is_matrix,
-    log_probabilities, normal, to_device, to_host,
+    Conditioning, GridModel, Weights, cross_entropy, is_matrix, log_probabilities, normal,
+    to_device, to_host,
 };
 use crate::rng::stream;
 
@@ -87,7 +85,10 @@ impl<'a> Trainer<'a> {
             None => GridModel::random(&config.model, config.seed, device),
         };
         model.precision = config.precision;
-        let table = initial_table(config, corpus.train.len(), initial.map(|_| &model));
+        let starts = initial.map(|weights| (&model, weights.starts.as_slice()));
+        let table = initial_table(config, &corpus.train, starts);
+        // The table takes their place.
+        model.task_tokens = model.start(0);
         let mut tensors = vec![(TABLE.to_owned(), to_device(&table, device))];
         model.map(&mut |name, tensor| {
             tensors.push((name.to_owned(), tensor.clone()));
@@ -121,36 +122,6 @@ impl<'a> Trainer<'a> {
         self.moving.resume(path, self.config, &self.corpus.task_ids(), &self.device)
     }
 
-    /// Takes the averaged task tokens of an earlier run over for the tasks that both train on, and tells how many.
-    /// Where a table begins anew, trunk and tokens have to find each other again.
-    ///
-    /// # Errors
-    /// [`PretrainError`] if the earlier run's state is damaged or its tokens have other sizes.
-    pub fn adopt_task_tokens(&mut self, state: &Path) -> Result<usize, PretrainError> {
-        let (earlier, mut tensors) = TrainState::<GridModelConfig>::load(state)?;
-        let (m, d) = (self.config.model.n_task_tokens, self.config.model.d_model);
-        let missing = || CheckpointError::Missing { name: format!("average.{TABLE}") };
-        let theirs = tensors.remove(&format!("average.{TABLE}")).ok_or_else(missing)?;
-        if theirs.shape != [earlier.tasks.len() * m, d] {
-            let what = "other sizes of the task tokens".to_owned();
-            return Err(PretrainError::OtherRun { path: state.into(), what });
-        }
-        let rows: BTreeMap<&str, &[f32]> =
-            earlier.tasks.iter().map(String::as_str).zip(theirs.values.chunks(m * d)).collect();
-        let table = &mut self.moving.trained[0];
-        let mut ours = to_host(&table.value);
-        let mut n_adopted = 0;
-        for (source, own) in self.corpus.train.iter().zip(ours.values.chunks_mut(m * d)) {
-            if let Some(row) = rows.get(source.id.as_str()) {
-                own.copy_from_slice(row);
-                n_adopted += 1;
-            }
-        }
-        table.value = to_device(&ours, &self.device);
-        table.average = table.value.clone();
-        Ok(n_adopted)
-    }
-
     /// Adds pairs to the manifest: what a run was trained on before it was interrupted.
     pub fn remember(&mut self, earlier: &TrainingPairs) {
         self.training_pairs = self.training_pairs.union(earlier);
@@ -179,24 +150,31 @@ impl<'a> Trainer<'a> {
         self.moving.share(until)
     }
 
-    /// The averaged weights, with the mean of the task table as the start of a new task's tokens.
+    /// The averaged weights, with the mean of the task table and then its rows as the starts of a new task's tokens.
     pub fn averaged(&self) -> GridModel {
         let value = |name: &str| {
             let found = self.moving.trained.iter().find(|t| t.name == name);
             found.expect("every parameter is trained").average.clone()
         };
         let mut model = self.model.map(&mut |name, _| value(name));
-        if self.config.episode.e2e_share > 0.0 && self.config.data.collected > 0.0 {
+        if self.fits_tasks() {
             let (m, d) = (self.config.model.n_task_tokens, self.config.model.d_model);
-            let table = value(TABLE).reshape([self.corpus.train.len(), m, d]);
-            model.task_tokens = table.mean_dim(0).reshape([m, d]);
+            let table = value(TABLE);
+            let mean = table.clone().reshape([self.corpus.train.len(), m, d]).mean_dim(0);
+            model.task_tokens = Tensor::cat(vec![mean.reshape([m, d]), table], 0);
         }
         model
+    }
+
+    /// Whether the table of task tokens is trained.
+    fn fits_tasks(&self) -> bool {
+        self.config.episode.e2e_share > 0.0 && self.config.data.collected > 0.0
     }
 
     /// The averaged weights with the manifest of everything that they may have been trained on.
     pub fn weights(&self) -> Weights {
         Weights {
+            starts: if self.fits_tasks() { self.corpus.task_ids() } else { Vec::new() },
             training_pairs: Some(self.training_pairs.clone()),
             ..self.averaged().to_weights()
         }
@@ -276,19 +254,30 @@ fn take_step(
     (loss.inner().into_scalar(), log_probabilities(logits.inner()))
 }
 
+/// The table of task tokens at a run's beginning. Tasks that an earlier run has trained on too keep their tokens: where a table
+/// begins anew, trunk and tokens have to find each other again. The others begin near the mean of its tasks'.
 fn initial_table(
     config: &PretrainConfig,
-    n_tasks: usize,
-    initial: Option<&GridModel>,
+    tasks: &[Source],
+    initial: Option<(&GridModel, &[String])>,
 ) -> HostTensor {
     let (m, d) = (config.model.n_task_tokens, config.model.d_model);
     let mut rng = stream(config.seed, "init", TABLE, 0);
-    let start = initial.map(|model| to_host(&model.task_tokens).values);
-    let values = (0..n_tasks * m * d).map(|i| {
-        let noise = 0.5 * normal(&mut rng);
-        start.as_ref().map_or(noise, |s| s[i % (m * d)] + 0.2 * noise)
-    });
-    HostTensor { shape: vec![n_tasks * m, d], values: values.collect() }
+    let initial = initial.map(|(model, ids)| (to_host(&model.task_tokens).values, ids));
+    let mut values = Vec::with_capacity(tasks.len() * m * d);
+    for task in tasks {
+        let noise = (0..m * d).map(|_| 0.5 * normal(&mut rng)).collect::<Vec<f32>>();
+        let Some((starts, ids)) = &initial else {
+            values.extend(noise);
+            continue;
+        };
+        // The first start is the mean.
+        let start = ids.iter().position(|id| *id == task.id).map_or(0, |i| i + 1);
+        let share = if start > 0 { 0.0 } else { 0.2 };
+        let tokens = &starts[start * m * d..(start + 1) * m * d];
+        values.extend(tokens.iter().zip(noise).map(|(s, noise)| s + share * noise));
+    }
+    HostTensor { shape: vec![tasks.len() * m, d], values }
 }
 
 /// Losses and exact answers, in-context first, then end-to-end.
@@ -538,31 +527,34 @@ mod tests {
     fn a_run_that_goes_on_from_another_takes_its_task_tokens_over_by_the_tasks_ids() {
         let config = config();
         let device = Device::flex();
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("state.safetensors");
         let corpus = Corpus::new(tasks(), Vec::new(), &config);
         let mut first = Trainer::new(&config, &corpus, None, &device).unwrap();
         run(&mut first, 3);
-        first.save(&path).unwrap();
-
         let weights = first.weights();
+        assert_eq!(weights.starts, corpus.task_ids());
+
+        let bytes = weights.to_bytes(StoredDtype::F32);
+        let read = Weights::from_bytes(&bytes, "model".as_ref()).unwrap();
         let mut fewer = tasks();
         fewer.remove(0);
         let corpus = Corpus::new(fewer, Vec::new(), &config);
-        let mut second = Trainer::new(&config, &corpus, Some(&weights), &device).unwrap();
+        let second = Trainer::new(&config, &corpus, Some(&read), &device).unwrap();
         assert_eq!(corpus.task_ids(), ["shift-2", "shift-3"]);
-        let before = to_host(&second.moving.trained[0].value).values;
-        assert_eq!(second.adopt_task_tokens(&path).unwrap(), 1, "shift-3 was held out before");
-        let after = to_host(&second.moving.trained[0].value).values;
-        let row = config.model.n_task_tokens * config.model.d_model;
+        let ours = to_host(&second.moving.trained[0].value).values;
         let theirs = to_host(&first.moving.trained[0].average).values;
-        assert_eq!(after[..row], theirs[row..2 * row], "shift-2 was the second row");
-        assert_eq!(after[row..], before[row..]);
-
-        let mut wider = config.clone();
-        wider.model.d_model = 64;
-        let mut other = Trainer::new(&wider, &corpus, None, &device).unwrap();
-        assert!(matches!(other.adopt_task_tokens(&path), Err(PretrainError::OtherRun { .. })));
+        let row = config.model.n_task_tokens * config.model.d_model;
+        let at = |id: &str| row * read.starts.iter().position(|start| start == id).unwrap();
+        assert_eq!(ours[..row], theirs[at("shift-2")..][..row]);
+        // shift-3 was held out before: it begins near the mean.
+        let n = read.starts.len() as f32;
+        let mean = |i: usize| theirs.chunks(row).map(|tokens| tokens[i]).sum::<f32>() / n;
+        let square = |i: usize| (ours[row + i] - mean(i)).powi(2);
+        let far = ((0..row).map(square).sum::<f32>() / row as f32).sqrt();
+        assert!((0.05..0.15).contains(&far), "{far}");
+        assert_eq!(
+            read.tensors["task_tokens"].shape[0],
+            (1 + read.starts.len()) * config.model.n_task_tokens
+        );
     }
 
     #[test]

@@ -431,7 +431,10 @@ mod tests {
         check("fit.steps=-3", "`fit.steps` is -3; it must be at least 0");
         check("fit.learning_rate=0", "`fit.learning_rate` is 0; it must be above 0 and at most 1");
         check("fit.betas=0.9,1", "`fit.betas` is 1; each must be from 0 to less than 1");
-        check("fit.betas=0.9", "`fit.betas` is [0.9]; it must be an array of length 2");
+        for wrong in ["[0.9]", "[0.9, 0.99, 0.999]"] {
+            let message = format!("`fit.betas` is {wrong}; it must be an array of length 2");
+            check(&format!("fit.betas={wrong}"), &message);
+        }
         check(
             "fit.format=ice",
             "`fit.format` is \"ice\"; it must be one of `none`, `icl`, `e2e`, `both`",

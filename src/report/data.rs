@@ -56,6 +56,7 @@ struct RunData<'a> {
     seconds: [f64; 5],
     steps: usize,
     best: usize,
+    start: Option<&'a str>,
     stop: &'static str,
     /// How the demonstration was predicted that had been held out: its number from 1, predictions exact, predictions made,
     /// steps before.
@@ -163,6 +164,7 @@ impl<'a> RunData<'a> {
             seconds: [s.baseline, s.fit, s.predict, s.vote, s.total].map(thousandths),
             steps: record.steps,
             best: record.best_step,
+            start: record.start.as_deref(),
             stop: stop(record.stop),
             held_out: record.held_out.map(|h| [h.demonstration + 1, h.exact, h.of, h.steps]),
             maps: record.maps.iter().chain(&record.experts).map(map_code).collect(),

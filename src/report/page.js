@@ -285,6 +285,7 @@
     const [baseline, fit, predict, vote, total] = run.seconds.map(seconds);
     const checks = run.curve.checks;
     const pairs = [["Steps", run.steps ? `${run.steps}, ${run.stop}; the weights of step ${run.best} were kept` : run.stop]];
+    if (run.start) pairs.push(["Start", `the task tokens of ${run.start}, which explained the demonstrations best`]);
     if (checks.length) {
       const [step, exact, of] = checks[checks.length - 1];
       pairs.push(["Last held-out check", `${exact} of ${of} demonstrations at step ${step}`]);

@@ -1,9 +1,12 @@
 //! The per-task fit.
 
+use std::time::Instant;
+
 use burn::tensor::Tensor;
 
 use super::GridEngine;
 use super::parameters::{Optimizers, Parameters};
+use super::start::nearest_start;
 use crate::adapter::FitConfig;
 use crate::arc::{Task, infer_shape};
 use crate::dataset::{Episode, Format, Query};
@@ -57,7 +60,7 @@ pub(super) fn fit(
     engine: &GridEngine,
     tasks: &[Task],
     plan: FitPlan<'_>,
-    limits: FitLimits<'_>,
+    mut limits: FitLimits<'_>,
     on_step: &mut dyn FnMut(&FitStep),
 ) -> Result<Fit, EngineError> {
     let (sources, mut notes) = sources(tasks, plan, &|_| true);
@@ -66,11 +69,16 @@ pub(super) fn fit(
     }
     let mut formats: Vec<Format> = sources.iter().map(|(_, source)| source.format()).collect();
     formats.dedup();
+    let started = Instant::now();
     let mut fit = TaskFit::new(engine, tasks, plan, &limits, &formats)?;
+    // The choice of a start counts.
+    limits.seconds = limits.seconds.map(|s| (s - started.elapsed().as_secs_f64()).max(0.0));
     if !fit.told[0] && tasks.len() == 1 {
         notes.push("the output's shape is predicted: no shape rule fits".into());
     }
     let (mut course, values) = run(&mut fit, &sources, plan, &limits, notes, on_step)?;
+    let name = |start: usize| engine.starts.get(start.checked_sub(1)?).cloned();
+    course.start = fit.start.and_then(name);
     let base = &engine.info.sha256;
     course.adapter = values
         .map(|values| fit.parameters.adapter(&engine.model, &values, plan.lora, base, &formats));
@@ -87,6 +95,8 @@ struct TaskFit<'a> {
     optimizers: Optimizers,
     /// Canvas cells that a step may have, for each task.
     most: Vec<usize>,
+    /// Which of the model's starts the task tokens have begun at, where they were to choose.
+    start: Option<usize>,
     /// Whether queries are told the shapes of their outputs, for each task.
     told: Vec<bool>,
 }
@@ -111,13 +121,23 @@ impl<'a> TaskFit<'a> {
         let e2e = formats.contains(&Format::E2e);
         let name = if let [task] = tasks { task.id.as_str() } else { "shared" };
         let mut parameters = Parameters::new(&engine.model, plan, name, e2e, &optimizers);
-        if let Some(start) = plan.start {
-            parameters.begin_from(engine, start.adapter)?;
+        let told: Vec<bool> = tasks.iter().map(is_told).collect();
+        let mut start = None;
+        match (plan.start, tasks) {
+            (Some(start), _) => parameters.begin_from(engine, start.adapter)?,
+            (None, [task]) if e2e => {
+                let model = GridModel { precision: config.precision, ..engine.model.clone() };
+                let cells = config.start_cells;
+                start = Some(nearest_start(&model, task, told[0], cells));
+            }
+            _ => (),
+        }
+        if let Some(start) = start {
+            parameters.begin_at(engine.model.start(start));
         }
         let mut base = engine.model.map(&mut |_, tensor| Tensor::from_inner(tensor));
         base.precision = config.precision;
-        let told = tasks.iter().map(is_told).collect();
-        Ok(Self { tasks, config, base, parameters, optimizers, most, told })
+        Ok(Self { tasks, config, base, parameters, optimizers, most, told, start })
     }
 }
 

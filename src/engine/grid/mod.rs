@@ -3,6 +3,7 @@
 mod fit;
 mod parameters;
 mod predict;
+mod start;
 
 use burn::tensor::Device;
 
@@ -19,6 +20,8 @@ use crate::model::{CheckpointError, GridModel, Weights};
 pub struct GridEngine {
     model: GridModel,
     info: ModelInfo,
+    /// The tasks whose tokens are the starts after the first.
+    starts: Vec<String>,
     training_pairs: Option<TrainingPairs>,
     device: Device,
 }
@@ -42,7 +45,8 @@ impl GridEngine {
             device: device_name.to_owned(),
         };
         let training_pairs = weights.training_pairs.clone();
-        Ok(Self { model, info, training_pairs, device: device.clone() })
+        let starts = weights.starts.clone();
+        Ok(Self { model, info, starts, training_pairs, device: device.clone() })
     }
 
     /// What [`Engine::predict`] gives, as the maps that they are.
@@ -142,6 +146,11 @@ mod tests {
     static RUNNING: AtomicBool = AtomicBool::new(false);
 
     fn engine() -> GridEngine {
+        with_starts(&[])
+    }
+
+    /// With random task tokens of so many training tasks.
+    fn with_starts(ids: &[&str]) -> GridEngine {
         let config = GridModelConfig {
             d_model: 32,
             n_layers: 2,
@@ -157,6 +166,10 @@ mod tests {
         let head = weights.tensors.get_mut("head").unwrap();
         let mut rng = stream(0, "test", "head", 0);
         head.values.fill_with(|| 0.2 * normal(&mut rng));
+        let tokens = weights.tensors.get_mut("task_tokens").unwrap();
+        tokens.shape[0] *= 1 + ids.len();
+        tokens.values.resize_with(tokens.shape[0] * config.d_model, || normal(&mut rng));
+        weights.starts = ids.iter().map(|&id| id.to_owned()).collect();
         GridEngine::new(&weights, &device, "cpu").unwrap()
     }
 
@@ -230,6 +243,28 @@ mod tests {
         assert_eq!(maps.iter().map(|m| m.format).collect::<Vec<_>>(), [Format::Icl, Format::E2e]);
         let right = maps.iter().filter(|m| Some(m.proposal()) == task.tests[0].output).count();
         assert!(right >= 1, "neither format solves it");
+    }
+
+    #[test]
+    fn a_fit_starts_from_the_training_task_that_explains_the_demonstrations_best_and_names_it() {
+        const IDS: [&str; 5] = ["a", "b", "c", "d", "e"];
+        let (engine, task) = (with_starts(&IDS), recolor_task(3));
+        let first_loss = |set: &[&str]| {
+            let recipe = recipe(&[set, &["dataset.colors=none", "fit.precision=f32"]].concat());
+            let fit = fit(&engine, &task, &recipe, limits(8));
+            engine.cell_maps(&task, 0, fit.adapter.as_ref(), &views()).unwrap();
+            (fit.start, fit.curve.iter().map(|step| step.loss).sum::<f32>())
+        };
+        let (mean, chosen) = (first_loss(&["fit.start_cells=0"]), first_loss(&[]));
+        assert_eq!(mean.0, None);
+        let best = start::nearest_start(&engine.model, &task, true, usize::MAX);
+        assert!(best > 0, "a start that is not the mean, or the test says nothing");
+        assert_eq!(chosen.0.as_deref(), Some(IDS[best - 1]));
+        assert!(chosen.1 < mean.1, "{chosen:?} {mean:?}");
+        // With one start there is nothing to choose, and nothing is learnt in-context that could start anywhere.
+        assert_eq!(fit(&with_starts(&[]), &task, &recipe(&[]), limits(1)).start, None);
+        assert_eq!(fit(&engine, &task, &recipe(&["fit.format=icl"]), limits(1)).start, None);
+        assert_eq!(engine.info().parameters, with_starts(&[]).info().parameters);
     }
 
     #[test]

@@ -84,11 +84,16 @@ impl Parameters {
         }
         let n_adapter = values.len();
         if e2e {
-            values.push(model.task_tokens.clone());
+            values.push(model.start(0));
             values.push(model.frames.clone());
         }
         moments.extend(values[moments.len()..].iter().map(|v| optimizers.init(v, false)));
         Self { method: plan.fit.method, shape, values, moments, n_adapter }
+    }
+
+    /// Lets the task tokens of an end-to-end fit start elsewhere.
+    pub(super) fn begin_at(&mut self, task_tokens: Tensor<2>) {
+        self.values[self.n_adapter] = task_tokens;
     }
 
     /// Puts what an adapter has learnt in the place of fresh weights. Task tokens that it lacks stay fresh.
@@ -267,10 +272,8 @@ impl GridEngine {
         };
         let mut tasks = None;
         if adapter.formats.contains(&Format::E2e) {
-            tasks = Some(to_device(
-                take(adapter, TASK_TOKENS, &model.task_tokens.dims())?,
-                &self.device,
-            ));
+            tasks =
+                Some(to_device(take(adapter, TASK_TOKENS, &model.start(0).dims())?, &self.device));
             model.frames = to_device(take(adapter, FRAMES, &model.frames.dims())?, &self.device);
         }
         Ok((model, tasks, lora))
