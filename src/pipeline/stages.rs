@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::clock::{Clock, affordable, fit_seconds};
+use super::clock::{Clock, affordable, fit_seconds, share_of_baseline};
 use super::guard::guard;
 use super::parts::{Fitted, Fitting};
 use super::record::{CutShort, Seconds, Solved, TaskRecord, TestRecord, fallback_attempts};
@@ -138,9 +138,9 @@ impl<'a> Solving<'a> {
         // Every visit has predicted under all views, and has fitted one part with all demonstrations.
         let visits = record.parts.iter().filter(|part| part.left_out.is_none()).count();
         let views = (record.views * visits).max(1) as f64;
-        let formats = if self.recipe.fit.format == FitFormat::Both { 2.0 } else { 1.0 };
-        self.seconds_per_view = record.seconds.predict / views / formats;
         self.writes = self.recipe.family != Family::Grid;
+        let share = share_of_baseline(self.task, self.recipe.fit.format, self.writes);
+        self.seconds_per_view = record.seconds.predict / views / share;
     }
 
     /// The first proposal for each test; its input where nothing was found.
@@ -217,8 +217,8 @@ impl<'a> Solving<'a> {
             config.format = FitFormat::E2e;
             note = Some("one demonstration: leave-one-out is impossible, fitted end-to-end");
         }
-        let formats = if config.format == FitFormat::Both { 2.0 } else { 1.0 };
-        let per_view = formats * self.seconds_per_view / (1.0 - self.scoring());
+        let share = share_of_baseline(self.task, config.format, self.writes);
+        let per_view = share * self.seconds_per_view / (1.0 - self.scoring());
         let left = self.clock.left();
         let seconds = left.map(|s| fit_seconds(s, self.views.len(), per_view));
         let cost = if self.writes { WRITER_STEP_COST } else { STEP_COST };

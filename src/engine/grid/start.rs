@@ -21,7 +21,8 @@ const CELLS_AT_ONCE: usize = 4096;
 pub(super) fn nearest_start(model: &GridModel, task: &Task, told: bool, cells: usize) -> usize {
     let mut order: Vec<usize> = (0..task.examples.len()).collect();
     let n_cells = |&i: &usize| {
-        let (h, w) = canvas_of(&task.examples[i..=i]);
+        // Where the shape is not told, every query has the canvas of the whole task.
+        let (h, w) = canvas_of(if told { &task.examples[i..=i] } else { &task.examples });
         h * w
     };
     order.sort_by_key(n_cells);
