@@ -61,6 +61,14 @@ pub struct EpisodeConfig {
     /// Fewest and most pairs of an episode.
     #[serde(deserialize_with = "exactly_two")]
     pub pairs: [usize; 2],
+    /// Collected tasks that episodes are drawn from at a time; the others wait for their turn. 0: all. The tokens of a task
+    /// that comes up every few hundred steps are out of date whenever it does, for the trunk has moved meanwhile; those of one of a
+    /// few tasks keep up, as they do in a fit.
+    #[serde(default)]
+    pub at_a_time: usize,
+    /// Steps that a task's turn lasts.
+    #[serde(default)]
+    pub turn_steps: usize,
     /// Pairs whose canvas has more cells are not drawn at the beginning of the run.
     pub first_max_cells: usize,
     /// Pairs whose canvas has more cells are not drawn at the end of the run.

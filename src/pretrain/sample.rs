@@ -206,16 +206,38 @@ impl<'a> Sampler<'a> {
             difficulty: self.config.episode.max_difficulty_at(share),
         };
         let stage = format!("step-{step}");
-        self.draw(most, &mut stream(self.config.seed, "pretrain", &stage, index))
+        self.draw(&self.turn(step), most, &mut stream(self.config.seed, "pretrain", &stage, index))
     }
 
-    fn draw(&self, most: Limits, rng: &mut ChaCha8Rng) -> Drawn {
+    /// The tasks whose turn it is, of [`Sampler::usable`]: one leaves and one follows at equal intervals, all in an order that is
+    /// drawn anew for each round.
+    fn turn(&self, step: usize) -> Vec<(usize, usize)> {
+        let EpisodeConfig { at_a_time, turn_steps, .. } = *self.config.episode;
+        let n = self.usable.len();
+        if at_a_time == 0 || at_a_time >= n {
+            return self.usable.clone();
+        }
+        let first = step * at_a_time / turn_steps.max(1);
+        let places = first..first + at_a_time;
+        let round = |index: usize| {
+            let mut round = self.usable.clone();
+            round.shuffle(&mut stream(self.config.seed, "pretrain", "round", index as u64));
+            round
+        };
+        let tasks = (first / n..=(places.end - 1) / n).flat_map(round);
+        tasks.skip(first % n).take(at_a_time).collect()
+    }
+
+    fn draw(&self, turn: &[(usize, usize)], most: Limits, rng: &mut ChaCha8Rng) -> Drawn {
         let (data, episode) = (self.config.data, self.config.episode);
         let synth = rng.random::<f64>() * (data.synth + data.collected) < data.synth;
         // The limit of the run's beginning may let in no collected task yet; then the smallest are taken.
         let limit = self.usable.iter().map(|u| u.1).min().unwrap_or(0).max(most.cells);
-        let usable = || self.usable.iter().filter(|u| u.1 <= limit).map(|u| u.0);
-        let row = if synth { None } else { usable().choose(rng) };
+        let within = |tasks: &[(usize, usize)], rng: &mut ChaCha8Rng| {
+            tasks.iter().filter(|u| u.1 <= limit).map(|u| u.0).choose(rng)
+        };
+        let any = |rng: &mut ChaCha8Rng| within(turn, rng).or_else(|| within(&self.usable, rng));
+        let row = if synth { None } else { any(rng) };
         let Some(row) = row else {
             let config = synth::StreamConfig {
                 seed: self.config.seed,

@@ -558,6 +558,31 @@ mod tests {
     }
 
     #[test]
+    fn a_few_tasks_at_a_time_have_their_turn_and_all_in_the_end() {
+        let mut config = config();
+        config.data.hold_out_every = 0;
+        (config.data.synth, config.episode.e2e_share) = (0.0, 1.0);
+        let corpus = Corpus::new(tasks(), Vec::new(), &config);
+        let drawn = |config: &PretrainConfig, steps: std::ops::Range<usize>| {
+            let sampler = Sampler::new(&corpus, config).unwrap();
+            let draws = steps.flat_map(|step| (0..20).map(move |index| (step, index)));
+            let rows = draws.map(|(step, index)| sampler.drawn(step, 1.0, index).task);
+            rows.collect::<std::collections::BTreeSet<usize>>()
+        };
+        assert_eq!(drawn(&config, 0..1).len(), 4, "all, unless told otherwise");
+        (config.episode.at_a_time, config.episode.turn_steps) = (2, 6);
+        let turns: Vec<_> = (0..24).map(|step| drawn(&config, step..step + 1)).collect();
+        // In 6 steps two places are taken anew, one every 3; a round of four tasks takes 12.
+        for (step, turn) in turns.iter().enumerate() {
+            let is_between_rounds = step % 12 >= 9;
+            assert!(turn.len() == 2 || is_between_rounds && turn.len() == 1, "{step}: {turn:?}");
+            assert_eq!(*turn, turns[step / 3 * 3], "{step}");
+        }
+        assert_eq!(drawn(&config, 0..12).len(), 4);
+        assert_ne!(turns[0], turns[3]);
+    }
+
+    #[test]
     fn a_run_grows_from_its_first_limits_to_its_last() {
         let mut episode = config().episode;
         (episode.first_max_cells, episode.max_cells, episode.growth) = (64, 900, 0.5);
