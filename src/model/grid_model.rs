@@ -176,7 +176,8 @@ impl GridModel {
             Ok(to_device(tensor, device))
         };
         let (d, f, m) = (config.d_model, config.d_ff, config.n_task_tokens);
-        let starts = tensors.get("task_tokens").map_or(1, |tensor| tensor.shape[0] / m).max(1);
+        let starts = tensors.get("task_tokens").and_then(|tensor| tensor.shape.first());
+        let starts = starts.map_or(1, |rows| rows / m).max(1);
         let mut blocks = Vec::with_capacity(config.n_layers);
         for i in 0..config.n_layers {
             let name = |field: &str| format!("blocks.{i}.{field}");

@@ -39,7 +39,7 @@ pub(super) fn fit_seconds(left: f64, views: usize, seconds_per_view: f64) -> f64
 /// What a view costs with a fit of this format in place of the baseline, which reads the demonstrations: end-to-end a grid model
 /// reads the test alone, and a model that writes does not know the format.
 pub(super) fn share_of_baseline(task: &Task, format: FitFormat, writes: bool) -> f64 {
-    let cells = |grid: &Grid| (grid.height() * grid.width()) as f64;
+    let cells = |grid: &Grid| grid.cells().len() as f64;
     let tests = task.tests.iter().map(|test| cells(&test.input)).sum::<f64>()
         / task.tests.len().max(1) as f64;
     let demonstrations: f64 = task.examples.iter().map(|pair| cells(&pair.input)).sum();

@@ -163,6 +163,14 @@ pub enum PretrainError {
     /// A checkpoint that cannot be read or does not fit.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// Initial weights of other sizes than the recipe's.
+    #[error(
+        "the initial weights are those of another network than the recipe's; give its sizes:{sizes}"
+    )]
+    OtherNetwork {
+        /// The options that give them.
+        sizes: String,
+    },
     /// A state file that belongs to another run.
     #[error("{path} was made by other settings ({what}); give another --out, or the same settings")]
     OtherRun {

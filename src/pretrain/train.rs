@@ -80,6 +80,16 @@ impl<'a> Trainer<'a> {
         device: &Device,
     ) -> Result<Self, PretrainError> {
         let sampler = Sampler::new(corpus, config)?;
+        if let Some(weights) = initial.filter(|weights| weights.config != config.model) {
+            let serde_json::Value::Object(sizes) =
+                serde_json::to_value(&weights.config).expect("plain numbers")
+            else {
+                unreachable!("a struct is an object");
+            };
+            let option =
+                |(key, value): (&String, &serde_json::Value)| format!(" --set model.{key}={value}");
+            return Err(PretrainError::OtherNetwork { sizes: sizes.iter().map(option).collect() });
+        }
         let mut model = match initial {
             Some(weights) => GridModel::from_weights(weights, device)?,
             None => GridModel::random(&config.model, config.seed, device),
@@ -545,6 +555,13 @@ mod tests {
         let row = config.model.n_task_tokens * config.model.d_model;
         let at = |id: &str| row * read.starts.iter().position(|start| start == id).unwrap();
         assert_eq!(ours[..row], theirs[at("shift-2")..][..row]);
+        let mut wider = config.clone();
+        wider.model.d_model = 64;
+        let error = Trainer::new(&wider, &corpus, Some(&read), &device).err().unwrap().to_string();
+        assert!(
+            error.contains("another network") && error.contains("--set model.d_model=32 "),
+            "{error}"
+        );
         // shift-3 was held out before: it begins near the mean.
         let n = read.starts.len() as f32;
         let mean = |i: usize| theirs.chunks(row).map(|tokens| tokens[i]).sum::<f32>() / n;
