@@ -358,7 +358,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", default="target/release/examples/bench_step")
     parser.add_argument("--tasks", default="arc-agi-1/evaluation-dev")
-    parser.add_argument("--weights", default="data/models/grid-base/model.safetensors")
+    parser.add_argument("--weights", default="data/models/grid-wide/model.safetensors")
     parser.add_argument("--picks", nargs="+", choices=PICKS, default=PICKS)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)

@@ -266,7 +266,8 @@ impl Clock<'_> {
             return recorded[step];
         }
         let elapsed = self.started.elapsed().as_secs_f64();
-        let by_time = self.limits.seconds.map_or(0.0, |s| elapsed / s);
+        // The choice of a start may have left nothing.
+        let by_time = self.limits.seconds.map_or(0.0, |s| (elapsed / s).min(1.0));
         by_time.max(step as f64 / self.n_steps as f64) as f32
     }
 }

@@ -74,7 +74,7 @@ mod tests {
         std::fs::write(&file, "").unwrap();
         assert_eq!(Family::of(folder.path().to_str().unwrap()), Family::Llama);
         assert_eq!(Family::of("meta-llama/Llama-3.2-1B-Instruct"), Family::Llama);
-        for grid in ["default", "grid-base", file.to_str().unwrap(), "runs/model.safetensors"] {
+        for grid in ["default", "grid-wide", file.to_str().unwrap(), "runs/model.safetensors"] {
             assert_eq!(Family::of(grid), Family::Grid, "{grid}");
         }
         for other in ["a/b/c", "./here", "../x", "/root", "a/", "/b", "a b/c", "-a/b"] {

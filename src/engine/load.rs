@@ -9,7 +9,7 @@ use crate::public::{Hub, HubError};
 
 /// The models inside the program: name and weights file.
 const EMBEDDED: [(&str, &[u8]); 1] =
-    [("grid-base", include_bytes!("../../data/models/grid-base/model.safetensors"))];
+    [("grid-wide", include_bytes!("../../data/models/grid-wide/model.safetensors"))];
 
 /// Why a model could not be made ready.
 #[derive(Debug, thiserror::Error)]

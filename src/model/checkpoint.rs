@@ -156,6 +156,16 @@ impl Weights {
                 tensors.insert(name.clone(), read_tensor(&name, &view)?);
             }
         }
+        let rows = tensors.get("task_tokens").and_then(|tokens| tokens.shape.first().copied());
+        if !starts.is_empty() && rows != Some((1 + starts.len()) * config.n_task_tokens) {
+            let reason = format!(
+                "it names {} tasks, and `task_tokens` has {} rows, not {} for each of them and for their mean",
+                starts.len(),
+                rows.unwrap_or(0),
+                config.n_task_tokens,
+            );
+            return Err(CheckpointError::Damaged { path: path.into(), reason });
+        }
         let sha256 = format!("{:x}", Sha256::digest(bytes));
         Ok(Self { config, tensors, starts, training_pairs, sha256 })
     }

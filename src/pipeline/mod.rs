@@ -299,15 +299,21 @@ mod tests {
         };
         // Room for everything; many steps and few views; too little time for all views; none for a fit.
         for (step, view, seconds) in [(20, 5, 1.0), (5, 10, 0.5), (20, 20, 0.6), (5, 40, 0.3)] {
-            let began = Instant::now();
             let mut recipe = recipe();
             recipe.fit.steps = 100_000;
-            let limits = TaskLimits { seconds: Some(seconds), ..limits(&IDLE) };
-            let task = task("a");
-            let record = solve_task(&engine(step, view), &task, &recipe, limits, &mut |_| {});
-            let (record, took) = (record.unwrap().record, began.elapsed().as_secs_f64());
-            // A busy machine may let the mock sleep longer than asked; all views would take far longer.
-            assert!(took < seconds * 1.05 + 0.25, "{took} s of {seconds} s: {record:?}");
+            let solve = || {
+                let began = Instant::now();
+                let limits = TaskLimits { seconds: Some(seconds), ..limits(&IDLE) };
+                let solved =
+                    solve_task(&engine(step, view), &task("a"), &recipe, limits, &mut |_| {});
+                (solved.unwrap().record, began.elapsed().as_secs_f64())
+            };
+            // A busy machine may let the mock sleep longer than asked, but not three times in a row; all views would take
+            // far longer each time.
+            let mut tries = (0..3).map(|_| solve());
+            let (record, took) = tries
+                .find(|(_, took)| *took < seconds * 1.05 + 0.25)
+                .unwrap_or_else(|| panic!("never within {seconds} s"));
             assert!(took > seconds * 0.7, "{took} s of {seconds} s: {:?}", record.seconds);
             assert!(record.views >= 1 && record.failed.is_none());
         }

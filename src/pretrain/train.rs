@@ -568,10 +568,12 @@ mod tests {
         let square = |i: usize| (ours[row + i] - mean(i)).powi(2);
         let far = ((0..row).map(square).sum::<f32>() / row as f32).sqrt();
         assert!((0.05..0.15).contains(&far), "{far}");
-        assert_eq!(
-            read.tensors["task_tokens"].shape[0],
-            (1 + read.starts.len()) * config.model.n_task_tokens
-        );
+
+        let mut longer = read;
+        longer.starts.push("one more".to_owned());
+        let error = Weights::from_bytes(&longer.to_bytes(StoredDtype::F32), "model".as_ref());
+        let error = error.err().unwrap().to_string();
+        assert!(error.contains("names 4 tasks, and `task_tokens` has 32 rows"), "{error}");
     }
 
     #[test]

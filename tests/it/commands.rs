@@ -75,7 +75,9 @@ fn people_read_the_result_on_standard_error_and_programs_the_path() {
 fn a_fitted_adapter_predicts_and_the_base_model_does_without() {
     let place = Place::new(&["a"]);
     let fitted = place.arc(&["fit", "tasks", "--steps", "5"]).assert().success();
-    fitted.stdout("adapters/default/a\n").stderr(contains("█").and(contains("5 steps, all that")));
+    fitted.stdout("adapters/default/a\n").stderr(
+        contains("█").and(contains("5 steps from ")).and(contains("all that were asked for")),
+    );
     assert!(place.path("adapters/default/a/adapter_config.json").exists());
     let adapter = ["predict", "tasks", "--adapter", "adapters/default/a"];
     place.arc(&adapter).assert().success().stdout(contains("\"attempt_2\""));

@@ -280,6 +280,15 @@ mod tests {
     }
 
     #[test]
+    fn a_fit_whose_time_went_into_its_start_takes_one_step_and_stays_finite() {
+        let limits = FitLimits { seconds: Some(0.0), ..limits(100) };
+        let fit = fit(&with_starts(&["a", "b"]), &recolor_task(3), &recipe(&[]), limits);
+        assert_eq!((fit.steps, fit.curve[0].progress), (1, 1.0));
+        let tensors = fit.adapter.unwrap().tensors;
+        assert!(tensors.values().flat_map(|tensor| &tensor.values).all(|value| value.is_finite()));
+    }
+
+    #[test]
     fn a_recorded_schedule_repeats_a_fit() {
         let (engine, task) = (engine(), recolor_task(3));
         let timed = FitLimits { seconds: Some(0.4), ..limits(1_000_000) };
