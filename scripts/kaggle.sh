@@ -15,7 +15,7 @@
 set -euo pipefail
 
 input=${KAGGLE_INPUT:-/kaggle/input}
-challenges=${1:-$(find "$input" -name '*test_challenges.json' | sort | head -n 1)}
+challenges=${1:-$(find "$input" -name '*test_challenges.json' | sort | head -n 1 || true)}
 out=${2:-/kaggle/working}
 deadline=${3:-11.5h}
 if [[ ! -f $challenges ]]; then

@@ -8,6 +8,7 @@
 #   scaling      60 dev tasks at 10, 20, 30, 60 and 120 s                                        120
 #   tables       60 dev tasks at 20 s: formats, the paper's ablations, stopping rules, selectors, the scheduler    255
 #   arc-agi-2    its public evaluation at 30 s                                                    35
+#   embedded     the embedded tasks by the recipe `fast`, which have no clock                      3
 #
 # All of them unless some are named. The minutes are those of two cores, and two tasks are worked on at a time on
 # any machine, for a task's budget is wall time: nothing else should run beside. Interrupted, the same command goes
@@ -16,12 +17,19 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 if (($# == 0)) || [[ $1 == -* ]]; then
-    sed -n '2,14s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,15s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 out=$1
 parts=("${@:2}")
-((${#parts[@]})) || parts=(thirty held-out scaling tables arc-agi-2)
+all=(thirty held-out scaling tables arc-agi-2 embedded)
+((${#parts[@]})) || parts=("${all[@]}")
+for part in "${parts[@]}"; do
+    if [[ " ${all[*]} " != *" $part "* ]]; then
+        echo "there is no part $part: ${all[*]}" >&2
+        exit 2
+    fi
+done
 
 cargo build --release --locked
 
@@ -48,9 +56,6 @@ for part in "${parts[@]}"; do
             done
             ;;
         arc-agi-2) compare arc-agi-2-30s formats arc-agi-2/evaluation --budget 30s "${ttt[@]}" ;;
-        *)
-            echo "there is no part $part: thirty, held-out, scaling, tables, arc-agi-2" >&2
-            exit 2
-            ;;
+        embedded) compare embedded formats demo --recipe fast ;;
     esac
 done

@@ -52,8 +52,9 @@ A comparison is a TOML file of variants of a recipe; these are embedded:
 
 Variants that differ in the vote alone, or in what they read, share one run. Each run is a run directory under OUT/runs,
 found again by what it is: a later comparison with the same OUT makes no run twice, and the same command goes on where
-an earlier one was interrupted. OUT gets COMPARISON.html, .json, .csv and .md, and COMPARISON-views.csv: the best of N
-views. Memory is the peak of a run's whole process, with --jobs tasks in flight.
+an earlier one was interrupted. A run with a limit in seconds is shared only with the same --jobs and --threads. OUT gets
+COMPARISON.html, .json, .csv and .md, and COMPARISON-views.csv: the best of N views. Memory is the peak of a run's whole
+process, with --jobs tasks in flight.
 
 Examples:
   arc-ttt compare formats arc-agi-1/evaluation-dev --limit 60 --budget 30s
@@ -234,9 +235,10 @@ impl Args {
         let limits = limits(&work, dataset.tasks.len(), jobs, memory_bytes);
         let identity = Identity::new(&work.recipe, dataset, model, limits);
         let runs = out.join("runs");
-        let directory = find_run(&runs, &identity).unwrap_or_else(|| {
+        let threads = self.machine.threads();
+        let directory = find_run(&runs, &identity, jobs, threads).unwrap_or_else(|| {
             let first = &comparison.variants[work.variants[0]].name;
-            runs.join(directory_name(first, &identity))
+            runs.join(directory_name(first, &identity, jobs, threads))
         });
         let mut planned = Planned { work, identity, jobs, directory, finished: false };
         planned.finished = planned.is_finished()?;
@@ -410,12 +412,14 @@ fn write(file: &Path, text: &str) -> anyhow::Result<()> {
     write_atomically(file, text.as_bytes()).with_context(|| format!("writing {}", file.display()))
 }
 
-/// The name of a new run: its first variant's in plain letters, and a fingerprint of what the run is.
-fn directory_name(variant: &str, identity: &Identity) -> String {
+/// The name of a new run: its first variant's in plain letters, and a fingerprint of what the run is; of a timed run also
+/// its jobs and threads, by which it is another run ([`find_run`]).
+fn directory_name(variant: &str, identity: &Identity, jobs: usize, threads: usize) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let words: String = variant.chars().map(plain).collect();
     let words: Vec<&str> = words.split('-').filter(|word| !word.is_empty()).collect();
-    format!("{}-{}", words.join("-"), &identity.fingerprint()[..8])
+    let name = format!("{}-{}", words.join("-"), &identity.fingerprint()[..8]);
+    if identity.limits.is_timed() { format!("{name}-{jobs}-{threads}") } else { name }
 }
 
 /// `runs/compare-<dataset>`: comparisons on the same tasks share runs.

@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{Global, Outcome};
+use super::{Global, Outcome, terminal};
 use crate::public::{self, CORPORA, Corpus, FetchError, ResolveError, Source};
 
 /// Arguments of `data`.
@@ -91,15 +91,17 @@ fn list(global: &Global) -> anyhow::Result<Outcome> {
             json!({"name": name, "tasks": tasks, "tests": tests, "state": state})
         };
         let sets: Vec<Value> = rows.iter().map(set).collect();
-        println!("{}", json!({"folder": folder.display().to_string(), "sets": sets}));
+        let object = json!({"folder": folder.display().to_string(), "sets": sets});
+        terminal::print(&format!("{object}\n"))?;
         return Ok(Outcome::Done);
     }
-    println!("{:<30} {:>6} {:>6}  state", "name", "tasks", "tests");
+    let mut text = format!("{:<30} {:>6} {:>6}  state\n", "name", "tasks", "tests");
     for (name, size, state) in &rows {
         let number = |n: Option<usize>| n.map_or("-".to_string(), |n| n.to_string());
         let (tasks, tests) = size.unzip();
-        println!("{name:<30} {:>6} {:>6}  {state}", number(tasks), number(tests));
+        text += &format!("{name:<30} {:>6} {:>6}  {state}\n", number(tasks), number(tests));
     }
+    terminal::print(&text)?;
     eprintln!("\nfetched sets lie in {}", folder.display());
     if rows.iter().any(|row| row.2 == "not fetched") {
         eprintln!("hint: `arc-ttt data fetch` brings the ones that are missing");
@@ -135,7 +137,8 @@ fn fetch(args: &FetchArgs, global: &Global) -> anyhow::Result<Outcome> {
     }
     if global.json {
         let folder = folder.display().to_string();
-        println!("{}", json!({"folder": folder, "fetched": done, "failed": failed}));
+        let object = json!({"folder": folder, "fetched": done, "failed": failed});
+        terminal::print(&format!("{object}\n"))?;
     }
     match (done.is_empty(), failed.is_empty()) {
         (_, true) => Ok(Outcome::Done),
@@ -194,11 +197,13 @@ fn verify(global: &Global) -> anyhow::Result<Outcome> {
     if global.json {
         let set = |(set, state): &(&public::PublicSet, String)| json!({"name": set.name, "sha256": set.sha256, "state": state});
         let sets: Vec<Value> = states.iter().map(set).collect();
-        println!("{}", json!({"folder": folder.display().to_string(), "sets": sets}));
+        let object = json!({"folder": folder.display().to_string(), "sets": sets});
+        terminal::print(&format!("{object}\n"))?;
     } else {
-        for (set, state) in &states {
-            println!("{}  {:<22} {state}", set.sha256, set.name);
-        }
+        let line = |(set, state): &(&public::PublicSet, String)| {
+            format!("{}  {:<22} {state}\n", set.sha256, set.name)
+        };
+        terminal::print(&states.iter().map(line).collect::<String>())?;
     }
     let here = states.iter().filter(|(_, state)| state != "not fetched").count();
     if here == 0 {

@@ -26,6 +26,7 @@ mod synth;
 mod terminal;
 mod values;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -100,13 +101,31 @@ pub enum Outcome {
 }
 
 /// Parses the arguments, runs the command, prints one error, and gives the exit code: 0 done, 1 done with
-/// failed tasks, 2 wrong use or input, 130 interrupted.
+/// failed tasks, 2 wrong use or input, 130 interrupted; 101 a panic that nothing has caught, in whatever thread.
 pub fn main() -> ExitCode {
     memory::keep_freed_memory();
     let cli = Cli::parse();
-    let global = &cli.global;
-    log::start(global.verbose);
-    let outcome = match cli.command {
+    log::start(cli.global.verbose);
+    // Nothing is used after a panic.
+    match catch_unwind(AssertUnwindSafe(|| run(cli))) {
+        Ok(Ok(Outcome::Done)) => ExitCode::SUCCESS,
+        Ok(Ok(Outcome::SomeFailed)) => ExitCode::from(1),
+        Ok(Ok(Outcome::BadInput)) => ExitCode::from(2),
+        Ok(Ok(Outcome::Interrupted)) => ExitCode::from(interrupt::INTERRUPTED),
+        Ok(Err(error)) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+        Err(panic) => {
+            eprintln!("error: {}", log::defect(panic.as_ref()));
+            ExitCode::from(101)
+        }
+    }
+}
+
+fn run(Cli { global, command }: Cli) -> anyhow::Result<Outcome> {
+    let global = &global;
+    match command {
         Command::Solve(args) => solve::run(args, global),
         Command::Compare(args) => compare::run(args, global),
         Command::Fit(args) => fit::run(args, global),
@@ -120,16 +139,6 @@ pub fn main() -> ExitCode {
         Command::Synth(args) => synth::run(args, global),
         Command::Merge(args) => merge::run(args, global),
         Command::Doctor(args) => doctor::run(args, global),
-    };
-    match outcome {
-        Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::SomeFailed) => ExitCode::from(1),
-        Ok(Outcome::BadInput) => ExitCode::from(2),
-        Ok(Outcome::Interrupted) => ExitCode::from(interrupt::INTERRUPTED),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(2)
-        }
     }
 }
 

@@ -21,11 +21,11 @@ use crate::run::load_adapter;
 /// Arguments of `predict`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Writes the two attempts to standard output, in Kaggle's format, and draws them on standard error.
+Writes the two attempts to standard output, in Kaggle's format, and draws them if standard error is a terminal.
 
 Examples:
-  arc-ttt predict demo --task ID                          the in-context baseline
-  arc-ttt predict demo --task ID --adapter adapters/default/ID")]
+  arc-ttt predict demo --task ID                              the in-context baseline
+  arc-ttt predict demo --task ID --adapter adapters/fast/ID   what `arc-ttt fit demo --task ID` has kept")]
 pub struct Args {
     #[command(flatten)]
     tasks: Tasks,

@@ -8,8 +8,9 @@ use anyhow::{Context, bail};
 use burn::tensor::Device;
 use serde::de::DeserializeOwned;
 
+use super::input::warn_of_failed;
 use super::settings::cores;
-use super::{Global, Outcome};
+use super::{Global, Outcome, terminal};
 use crate::arc::{load_pair_folder, write_atomically};
 use crate::device::open;
 use crate::model::{StoredDtype, Weights};
@@ -102,9 +103,12 @@ fn train(args: Args, global: &Global) -> anyhow::Result<Outcome> {
     let recipe = Recipe::read(args.recipe.as_deref(), &args.overrides)?;
     let until = match (args.minutes, args.steps) {
         (Some(minutes), _) if minutes > 0.0 => Until::Seconds(minutes * 60.0),
-        (None, Some(steps)) => Until::Steps(steps),
-        _ => bail!("--minutes must be above 0"),
+        (None, Some(steps)) if steps > 0 => Until::Steps(steps),
+        _ => bail!("--minutes or --steps must be above 0"),
     };
+    if !(0.0..=1e6).contains(&args.checkpoint_every) {
+        bail!("--checkpoint-every must be from 0 to 1000000 minutes");
+    }
     let (device, _) = open(args.device.parse()?)?;
     if recipe.is_for_text() {
         let config = recipe.parse()?;
@@ -133,9 +137,7 @@ fn grid_model(
     if state.exists() {
         trainer.resume(&state)?;
         // Whoever continues without --init: what came before still counts.
-        if let Some(pairs) = Weights::load(&model_in(&args.out))?.training_pairs {
-            trainer.remember(&pairs);
-        }
+        trainer.remember(&Weights::load(&model_in(&args.out))?);
         continuing(trainer.steps(), trainer.seconds());
     } else if let Some(initial) = initial.filter(|weights| !weights.starts.is_empty()) {
         let ids: Vec<&str> = corpus.train.iter().map(|task| task.id.as_str()).collect();
@@ -199,11 +201,21 @@ fn language_model(
 }
 
 fn corpus<M>(args: &Args, config: &PretrainConfig<M>) -> anyhow::Result<Corpus> {
-    let tasks = public::resolve(&args.tasks)?.tasks;
+    let dataset = public::resolve(&args.tasks)?;
+    warn_of_failed(&dataset);
+    let tasks = dataset.tasks;
     let generated = match &args.re_arc {
         Some(folder) => load_pair_folder(folder)?,
         None => Vec::new(),
     };
+    let is_strange = |id: &str| tasks.iter().all(|task| task.id != id);
+    let strangers = generated.iter().filter(|(id, _)| is_strange(id)).count();
+    if strangers > 0 {
+        let (all, tasks) = (generated.len(), &args.tasks);
+        eprintln!(
+            "note: {strangers} of {all} sets of further pairs are of no task of {tasks}; they are left out"
+        );
+    }
     Ok(Corpus::new(tasks, generated, config))
 }
 
@@ -252,9 +264,8 @@ impl<Train, Share, Evaluate, Save> Run<Train, Share, Evaluate, Save> {
         while (self.share)(trainer) < 1.0 && !interrupted.load(Ordering::Relaxed) {
             log.add(&(self.train)(trainer)?);
             if saved.elapsed() >= every {
-                let held_out = (self.evaluate)(trainer)?;
                 (self.save)(trainer)?;
-                log.print(held_out);
+                log.print((self.evaluate)(trainer)?);
                 saved = Instant::now();
             } else if log.seconds >= LOG_EVERY {
                 log.print(None);
@@ -276,9 +287,9 @@ impl<Train, Share, Evaluate, Save> Run<Train, Share, Evaluate, Save> {
                 "held_out_exact": held_out.map(|h| h.exact),
                 "model": self.model,
             });
-            println!("{summary}");
+            terminal::print(&format!("{summary}\n"))?;
         }
-        Ok(Outcome::Done)
+        Ok(if done { Outcome::Done } else { Outcome::Interrupted })
     }
 }
 
@@ -328,13 +339,8 @@ impl Recipe {
         let name = &self.name;
         let config: PretrainConfig<M> =
             self.table.clone().try_into().with_context(|| format!("in {name}"))?;
-        let [few, many] = config.episode.pairs;
-        if few < 2 || many < few {
-            bail!("in {name}: episode.pairs must be two numbers, the first at least 2, in order");
-        }
-        let [first, last] = config.episode.synth_difficulty;
-        if !(1..=5).contains(&first) || !(1..=5).contains(&last) {
-            bail!("in {name}: episode.synth_difficulty must be two numbers from 1 to 5");
+        if let Some(problem) = config.problem() {
+            bail!("in {name}: {problem}");
         }
         Ok(config)
     }

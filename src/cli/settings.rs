@@ -39,7 +39,8 @@ impl MemoryArgs {
 #[command(next_help_heading = "Recipe")]
 pub(super) struct RecipeArgs {
     /// A preset (default, fast, paper, poe; for language models also nvarc) or a recipe file [default: fast for the
-    /// embedded tasks, else default]. With a language model `paper` means llama-paper, and so on.
+    /// embedded tasks, else default; `compare`: the comparison's own]. With a language model `paper` means llama-paper,
+    /// and so on.
     #[arg(long, value_name = "NAME|FILE")]
     pub recipe: Option<String>,
     /// Change one key of the recipe, such as fit.learning_rate=1e-4; may be given more than once.
@@ -66,7 +67,7 @@ impl RecipeArgs {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Machine")]
 pub(super) struct MachineArgs {
-    /// The base model: an embedded one by name, a weights file, or a language model (Llama 3, Mistral, Qwen2,
+    /// The base model: an embedded one by name, a weights file, or a language model (Llama 3, Mistral, Qwen2, Qwen2.5,
     /// Qwen3): the folder of a Hugging Face checkpoint, or its identifier on the hub, OWNER/NAME.
     #[arg(long, value_name = "MODEL", default_value = "default")]
     pub model: String,

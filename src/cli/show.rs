@@ -82,7 +82,13 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
         pictures.iter().for_each(|path| eprintln!("drew {}", path.display()));
     }
     if tasks.is_empty() {
-        eprintln!("note: nothing to show; the submission solves every task of {}", dataset.name);
+        let name = &dataset.name;
+        let why = if args.wrong && limit > 0 {
+            format!("; no task of {name} is known to be answered wrongly")
+        } else {
+            String::new()
+        };
+        eprintln!("note: nothing to show{why}");
     }
     Ok(if dataset.failed.is_empty() { Outcome::Done } else { Outcome::SomeFailed })
 }

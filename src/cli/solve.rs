@@ -207,13 +207,8 @@ impl Earlier {
     /// Refuses a run that this command cannot repeat.
     fn check(&self, identity: &Identity) -> anyhow::Result<()> {
         let there = &self.run.identity;
-        let wanted = Identity {
-            replay: there.replay.clone(),
-            limits: there.limits,
-            tasks: there.tasks.clone(),
-            shard: there.shard,
-            ..identity.clone()
-        };
+        let wanted =
+            Identity { replay: there.replay.clone(), limits: there.limits, ..identity.clone() };
         for difference in wanted.differences(there) {
             // The same steps can be done elsewhere, if not to the last bit.
             ensure!(
@@ -249,7 +244,7 @@ impl Args {
     fn dataset(&self, earlier: Option<&Earlier>) -> anyhow::Result<Dataset> {
         let name = self.name(earlier).to_owned();
         let tasks = match earlier {
-            Some(earlier) if self.tasks.is_empty() => earlier.run.identity.own_tasks(),
+            Some(earlier) if self.tasks.is_empty() => earlier.run.identity.tasks.clone(),
             _ => self.tasks.clone(),
         };
         let mut dataset = Tasks { name, solutions: self.solutions.clone(), tasks }.load()?;
@@ -276,7 +271,7 @@ impl Args {
         }
         let identity = Identity {
             replay: earlier.map(|earlier| hash_replays(&earlier.replays)),
-            shard: self.shard,
+            shard: earlier.map_or(self.shard, |earlier| earlier.run.identity.shard),
             ..Identity::new(recipe, dataset, engine.info(), limits)
         };
         if let Some(earlier) = earlier {

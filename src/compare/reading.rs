@@ -31,11 +31,9 @@ impl Reading {
         let metas: Vec<MapMeta> = maps.iter().map(|&map| record.maps[map].clone()).collect();
         let all = record.maps.len();
         let mut read = record.clone();
-        for ((test, attempts), whole) in
-            read.tests.iter_mut().zip(&mut read.attempts).zip(&record.tests)
-        {
+        for (i, (test, attempts)) in read.tests.iter_mut().zip(&mut read.attempts).enumerate() {
             if maps.len() < all {
-                test.candidates = record.seen_by(&maps, whole);
+                test.candidates = record.seen_by(&maps, &record.tests[i]);
             }
             let ranked = rank(
                 &test.candidates,
@@ -44,7 +42,9 @@ impl Reading {
                 &vote.weights,
             );
             test.tally = Tally { selector: vote.selector, ranks: [(vote.selector, ranked)].into() };
-            *attempts = test.tally.attempts(&test.candidates, &attempts[0]);
+            // Where these predictions have found nothing, the base model answers, as in a run.
+            let fallback = record.baseline.get(i).unwrap_or(&attempts[0]);
+            *attempts = test.tally.attempts(&test.candidates, fallback);
         }
         if maps.len() < all {
             let share = maps.len() as f64 / all as f64;
@@ -94,6 +94,18 @@ mod tests {
     use crate::pipeline::mock::{recipe, record, task};
     use crate::recipe::Recipe;
     use crate::vote::Selector;
+
+    #[test]
+    fn where_nothing_that_is_read_has_found_a_grid_the_base_model_answers() {
+        let mut whole = record(&task("a"), &views(1, ViewStop::Never), 3);
+        let baseline = crate::arc::Grid::filled(1, 7, 3);
+        whole.baseline = vec![baseline.clone(); 3];
+        let other = Dihedral::ALL.into_iter().find(|d| *d != whole.maps[0].view.dihedral);
+        let reading = Reading { dihedrals: other.into_iter().collect(), ..Reading::default() };
+        let part = reading.of(&whole, &VoteConfig::default());
+        assert!(part.tests.iter().all(|test| test.candidates.is_empty()));
+        assert_eq!(part.attempts, vec![[baseline.clone(), baseline]; 3]);
+    }
 
     /// A recipe whose candidates are the views' own, and one vote.
     fn views(count: usize, stop: ViewStop) -> Recipe {

@@ -6,7 +6,10 @@ use burn::tensor::Tensor;
 
 use super::HostTensor;
 use super::grid_model::{to_device, to_host};
-use crate::kernel::{ADAM_EPSILON, AdamWFactors, adamw_step, sum_of_squares};
+use crate::kernel::{
+    ADAM_EPSILON, AdamWFactors, NEWTON_SCHULZ, NEWTON_SCHULZ_EPSILON, NEWTON_SCHULZ_STEPS,
+    Precision, adamw_step, on_cpu, orthogonalize, sum_of_squares,
+};
 
 /// Settings of AdamW (Loshchilov & Hutter 2017, arXiv 1711.05101).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,6 +27,8 @@ pub struct Muon {
     pub momentum: f64,
     /// Decoupled weight decay, times the learning rate.
     pub weight_decay: f64,
+    /// How the CPU multiplies on the way to the semi-orthogonal matrix, for which bfloat16 is enough.
+    pub precision: Precision,
 }
 
 /// What an optimizer remembers of one parameter.
@@ -38,8 +43,13 @@ pub enum Moments {
         /// Running mean of its square.
         second: Tensor<2>,
     },
-    /// Running mean of the gradient.
-    Muon(Tensor<2>),
+    /// Muon's.
+    Muon {
+        /// Running mean of the gradient.
+        momentum: Tensor<2>,
+        /// Matrices side by side in this parameter, each of which gets an update of its own.
+        parts: usize,
+    },
 }
 
 impl Moments {
@@ -47,7 +57,7 @@ impl Moments {
     pub fn to_host(&self) -> Vec<HostTensor> {
         match self {
             Moments::AdamW { first, second } => vec![to_host(first), to_host(second)],
-            Moments::Muon(momentum) => vec![to_host(momentum)],
+            Moments::Muon { momentum, .. } => vec![to_host(momentum)],
         }
     }
 
@@ -60,7 +70,9 @@ impl Moments {
             (Moments::AdamW { first, second }, [a, b]) => {
                 Some(Moments::AdamW { first: like(first, a)?, second: like(second, b)? })
             }
-            (Moments::Muon(m), [a]) => Some(Moments::Muon(like(m, a)?)),
+            (Moments::Muon { momentum, parts }, [a]) => {
+                Some(Moments::Muon { momentum: like(momentum, a)?, parts: *parts })
+            }
             _ => None,
         }
     }
@@ -122,10 +134,16 @@ pub fn is_matrix(name: &str) -> bool {
     name.starts_with("blocks.") && name.ends_with("_proj")
 }
 
+/// Matrices that stand side by side in a parameter of this name. An update of queries, keys and values together would be that of
+/// the one with the largest gradient.
+fn parts(name: &str) -> usize {
+    if name.ends_with("qkv_proj") { 3 } else { 1 }
+}
+
 impl Muon {
-    /// Fresh state for `parameter`.
-    pub fn init(&self, parameter: &Tensor<2>) -> Moments {
-        Moments::Muon(parameter.zeros_like())
+    /// Fresh state for the parameter `name`.
+    pub fn init(&self, name: &str, parameter: &Tensor<2>) -> Moments {
+        Moments::Muon { momentum: parameter.zeros_like(), parts: parts(name) }
     }
 
     /// The parameter after one step.
@@ -139,8 +157,9 @@ impl Muon {
         gradient: Tensor<2>,
         moments: &mut Moments,
     ) -> Tensor<2> {
-        let update = orthogonalize(self.ahead(gradient, moments));
-        self.moved(learning_rate, parameter, update)
+        let (ahead, parts) = self.ahead(gradient, moments);
+        let updates = split(ahead, parts).into_iter().map(|part| self.orthogonal(part)).collect();
+        self.moved(learning_rate, parameter, updates)
     }
 
     /// The parameters after one step each. Matrices of one shape share their operations, which a device with an overhead an
@@ -149,49 +168,77 @@ impl Muon {
     /// # Panics
     /// If a state is not Muon's.
     pub fn step_together(&self, matrices: Vec<(f64, &mut Tensor<2>, Tensor<2>, &mut Moments)>) {
-        let mut of_shape: BTreeMap<[usize; 2], Vec<_>> = BTreeMap::new();
+        let mut of_shape: BTreeMap<([usize; 2], usize), Vec<_>> = BTreeMap::new();
         for (learning_rate, parameter, gradient, moments) in matrices {
-            let ahead = self.ahead(gradient, moments);
-            of_shape.entry(ahead.dims()).or_default().push((learning_rate, parameter, ahead));
+            let (ahead, parts) = self.ahead(gradient, moments);
+            let members = of_shape.entry((ahead.dims(), parts)).or_default();
+            members.push((learning_rate, parameter, split(ahead, parts)));
         }
-        for (shape, members) in of_shape {
-            let ahead = members.iter().map(|(_, _, ahead)| ahead.clone()).collect();
-            let updates = orthogonalize(Tensor::stack::<3>(ahead, 0));
-            for ((learning_rate, parameter, _), update) in
-                members.into_iter().zip(updates.split(1, 0))
+        for (([rows, columns], parts), members) in of_shape {
+            let ahead = members.iter().flat_map(|(_, _, ahead)| ahead.clone()).collect();
+            let updates = orthogonalize_reference(Tensor::stack::<3>(ahead, 0)).split(1, 0);
+            let updates: Vec<Tensor<2>> =
+                updates.into_iter().map(|update| update.reshape([rows, columns / parts])).collect();
+            for ((learning_rate, parameter, _), updates) in
+                members.into_iter().zip(updates.chunks(parts))
             {
-                *parameter = self.moved(learning_rate, parameter.clone(), update.reshape(shape));
+                *parameter = self.moved(learning_rate, parameter.clone(), updates.to_vec());
             }
         }
     }
 
     /// Moves the momentum, and looks one step ahead of it (Nesterov).
-    fn ahead(&self, gradient: Tensor<2>, moments: &mut Moments) -> Tensor<2> {
-        let Moments::Muon(momentum) = moments else { panic!("the state of another optimizer") };
+    fn ahead(&self, gradient: Tensor<2>, moments: &mut Moments) -> (Tensor<2>, usize) {
+        let Moments::Muon { momentum, parts } = moments else {
+            panic!("the state of another optimizer")
+        };
         let keep = self.momentum;
         *momentum = momentum.clone() * keep + gradient.clone() * (1.0 - keep);
-        gradient * (1.0 - keep) + momentum.clone() * keep
+        (gradient * (1.0 - keep) + momentum.clone() * keep, *parts)
     }
 
-    fn moved(&self, learning_rate: f64, parameter: Tensor<2>, update: Tensor<2>) -> Tensor<2> {
-        let [rows, columns] = parameter.dims();
+    /// The nearest semi-orthogonal matrix.
+    fn orthogonal(&self, matrix: Tensor<2>) -> Tensor<2> {
+        if !on_cpu(&matrix) {
+            return orthogonalize_reference(matrix);
+        }
+        let HostTensor { shape, values } = to_host(&matrix);
+        let values = orthogonalize(values, shape[0], shape[1], self.precision);
+        to_device(&HostTensor { shape, values }, &matrix.device())
+    }
+
+    /// The parameter after updates of its parts, which stand side by side.
+    fn moved(
+        &self,
+        learning_rate: f64,
+        parameter: Tensor<2>,
+        updates: Vec<Tensor<2>>,
+    ) -> Tensor<2> {
+        let [rows, columns] = updates[0].dims();
         let size = (columns as f64 / rows as f64).max(1.0).sqrt();
+        let update = Tensor::cat(updates, 1);
         parameter * (1.0 - learning_rate * self.weight_decay) - update * (learning_rate * size)
     }
 }
 
-/// Five Newton–Schulz iterations towards the nearest semi-orthogonal matrices (Muon's quintic coefficients), of the
-/// last two axes.
-fn orthogonalize<const D: usize>(gradient: Tensor<D>) -> Tensor<D> {
+/// Equal parts of the columns.
+fn split(matrix: Tensor<2>, parts: usize) -> Vec<Tensor<2>> {
+    let columns = matrix.dims()[1] / parts;
+    matrix.split(columns, 1)
+}
+
+/// [`orthogonalize`] in Burn's own operations, of the last two axes, for every device.
+fn orthogonalize_reference<const D: usize>(gradient: Tensor<D>) -> Tensor<D> {
     let dims = gradient.dims();
     let tall = dims[D - 2] > dims[D - 1];
     let mut x = if tall { gradient.transpose() } else { gradient };
-    let norm = x.clone().powi_scalar(2).sum_dim(D - 1).sum_dim(D - 2).sqrt() + 1e-7;
-    x = x / norm;
-    for _ in 0..5 {
+    let norm = x.clone().powi_scalar(2).sum_dim(D - 1).sum_dim(D - 2).sqrt();
+    x = x / (norm + NEWTON_SCHULZ_EPSILON);
+    let [first, third, fifth] = NEWTON_SCHULZ;
+    for _ in 0..NEWTON_SCHULZ_STEPS {
         let a = x.clone().matmul(x.clone().transpose());
-        let b = a.clone() * -4.7750 + a.clone().matmul(a) * 2.0315;
-        x = x.clone() * 3.4445 + b.matmul(x);
+        let b = a.clone() * third + a.clone().matmul(a) * fifth;
+        x = x.clone() * first + b.matmul(x);
     }
     if tall { x.transpose() } else { x }
 }
@@ -281,13 +328,52 @@ mod tests {
 
     #[test]
     fn muon_updates_are_nearly_orthogonal_whatever_the_gradient_s_scale() {
-        let gradient =
-            tensor((0..12).map(|i| ((i * 7 % 5) as f32 - 2.0) * 100.0).collect(), [3, 4]);
-        let o = orthogonalize(gradient);
+        let values = (0..12).map(|i| ((i * 7 % 5) as f32 - 2.0) * 100.0).collect();
+        let o = orthogonalize_reference(tensor(values, [3, 4]));
         let gram = to_host(&o.clone().matmul(o.transpose())).values;
         for i in 0..3 {
             // Muon's coefficients leave singular values between about 0.7 and 1.2.
             assert!((0.4..1.6).contains(&gram[i * 3 + i]), "{gram:?}");
+        }
+    }
+
+    #[test]
+    fn orthogonal_matrices_of_the_kernel_are_those_of_burn_s_operations() {
+        let mut rng = crate::rng::stream(0, "test", "muon", 0);
+        for shape in [[48, 48], [48, 100], [100, 48], [1, 5]] {
+            let normal = || super::super::normal(&mut rng);
+            let values: Vec<f32> =
+                std::iter::repeat_with(normal).take(shape[0] * shape[1]).collect();
+            let theirs = to_host(&orthogonalize_reference(tensor(values.clone(), shape))).values;
+            for (precision, most) in [(Precision::F32, 1e-4), (Precision::Bf16, 0.05)] {
+                let ours = orthogonalize(values.clone(), shape[0], shape[1], precision);
+                for (a, b) in ours.iter().zip(&theirs) {
+                    assert!((a - b).abs() < most, "{shape:?} {precision:?}: {a} {b}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn queries_keys_and_values_are_updated_each_by_its_own_matrix() {
+        let muon = Muon { momentum: 0.0, weight_decay: 0.0, precision: Precision::F32 };
+        let mut rng = crate::rng::stream(0, "test", "muon", 1);
+        // The third has a gradient a thousand times that of the others.
+        let values = (0..4 * 12)
+            .map(|i| super::super::normal(&mut rng) * if i % 12 < 8 { 1.0 } else { 1e3 });
+        let gradient = tensor(values.collect(), [4, 12]);
+        let start = Tensor::zeros([4, 12], &Device::flex());
+        let mut moments = muon.init("blocks.0.qkv_proj", &start);
+        let alone = muon.step(0.1, start.clone(), gradient.clone(), &mut moments);
+        for part in split(alone.clone(), 3) {
+            let norm = part.powi_scalar(2).sum().sqrt().into_scalar::<f32>();
+            assert!((0.15..0.25).contains(&norm), "{norm} of about 0.2");
+        }
+        let mut together = start.clone();
+        let mut moments = muon.init("blocks.0.qkv_proj", &start);
+        muon.step_together(vec![(0.1, &mut together, gradient, &mut moments)]);
+        for (a, b) in to_host(&alone).values.iter().zip(to_host(&together).values) {
+            assert!((a - b).abs() < 1e-5, "{a} {b}");
         }
     }
 

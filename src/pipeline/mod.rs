@@ -106,8 +106,8 @@ pub fn solve_task(
 /// Spends more time on a task: its fit goes on from where `earlier` left it, and the tests are predicted anew.
 ///
 /// `adapter` is what was learnt so far; without it, it is first learnt again, exactly and without a clock. If the fit
-/// cannot go on, the earlier record stands, with the time that was spent. The record of the result says of all visits
-/// together what [`solve_task`] says of one, and is repeated as one.
+/// cannot go on, the earlier record stands, with the time that was spent, and the task is closed. The record of the
+/// result says of all visits together what [`solve_task`] says of one, and is repeated as one.
 ///
 /// # Errors
 /// [`Interrupted`] as [`solve_task`]; the earlier record stands then.
@@ -136,6 +136,10 @@ pub fn continue_task(
     });
     solving.check_interrupt()?;
     let fitted = match fitted {
+        // A finite dataset may be used up before all steps are done.
+        Some(Ok(Fitted { fit, .. })) if fit.adapter.is_some() && fit.steps == earlier.steps => {
+            return Ok(given_up(earlier, &solving, "its dataset is used up"));
+        }
         Some(Ok(fitted)) if fitted.fit.adapter.is_some() => fitted,
         stuck => {
             let reason = stuck.and_then(Result::err).unwrap_or("no time for more steps".to_owned());
@@ -416,14 +420,18 @@ mod tests {
         let repeated = TaskLimits { replay: Some(&replay), ..limits(&IDLE) };
         let again = solve_task(&engine, &task, &recipe, repeated, &mut |_| {}).unwrap();
         assert_eq!((again.record.tests, again.adapter), (later.record.tests, later.adapter));
-        // No step is left: the record stands, and nobody goes back to it again.
-        let stuck = TaskLimits { seconds: Some(1e-9), ..until(20) };
+        // No time, or no step, is left: the record stands, and nobody goes back to it again.
         let record = &first.record;
-        let stuck =
-            continue_task(&engine, &task, &recipe, stuck, record, first.adapter, &mut |_| {});
-        let stuck = stuck.unwrap().record;
-        assert_eq!((&stuck.tests, stuck.steps), (&record.tests, 10));
-        assert!(record.standing(20).is_open && !stuck.standing(20).is_open, "{stuck:?}");
+        for (stuck, note) in
+            [(TaskLimits { seconds: Some(1e-9), ..until(20) }, "no time"), (until(10), "used up")]
+        {
+            let adapter = first.adapter.clone();
+            let stuck = continue_task(&engine, &task, &recipe, stuck, record, adapter, &mut |_| {});
+            let stuck = stuck.unwrap().record;
+            assert_eq!((&stuck.tests, &stuck.parts), (&record.tests, &record.parts));
+            assert!(stuck.notes.last().unwrap().contains(note), "{:?}", stuck.notes);
+            assert!(record.standing(20).is_open && !stuck.standing(20).is_open, "{stuck:?}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::guard::guard;
 use super::parts::{Fitted, Fitting};
 use super::record::{CutShort, Seconds, Solved, TaskRecord, TestRecord, fallback_attempts};
 use super::{Curve, Event, Interrupted, TaskLimits, VIEWS_AT_ONCE};
-use crate::adapter::FitFormat;
+use crate::adapter::{FitConfig, FitFormat};
 use crate::arc::{Grid, Task, View};
 use crate::candidate::{
     Candidate, CandidateConfig, IMPOSSIBLE, MapMeta, Predictions, Proposals, ViewStop, ViewsConfig,
@@ -139,8 +139,16 @@ impl<'a> Solving<'a> {
         let visits = record.parts.iter().filter(|part| part.left_out.is_none()).count();
         let views = (record.views * visits).max(1) as f64;
         self.writes = self.recipe.family != Family::Grid;
-        let share = share_of_baseline(self.task, self.recipe.fit.format, self.writes);
+        let share = share_of_baseline(self.task, self.format(), self.writes);
         self.seconds_per_view = record.seconds.predict / views / share;
+    }
+
+    /// The format that is fitted: with one demonstration none can be left out.
+    fn format(&self) -> FitFormat {
+        match self.recipe.fit.format {
+            FitFormat::Icl | FitFormat::Both if self.task.examples.len() == 1 => FitFormat::E2e,
+            format => format,
+        }
     }
 
     /// The first proposal for each test; its input where nothing was found.
@@ -204,18 +212,13 @@ impl<'a> Solving<'a> {
         on_step: &mut dyn FnMut(&FitStep),
     ) -> Result<Fitted, String> {
         let repeated = self.limits.replay;
-        let mut config = self.recipe.fit.clone();
-        let mut note = None;
+        let config = FitConfig { format: self.format(), ..self.recipe.fit.clone() };
         if config.format == FitFormat::None {
             return Ok(Fitted::none(StopReason::NotFitted, None));
         }
         if repeated.is_some_and(|r| !r.fitted) {
             let note = Some("not fitted in the repeated run");
             return Ok(Fitted::none(StopReason::NotFitted, note));
-        }
-        if self.task.examples.len() == 1 {
-            config.format = FitFormat::E2e;
-            note = Some("one demonstration: leave-one-out is impossible, fitted end-to-end");
         }
         let share = share_of_baseline(self.task, config.format, self.writes);
         let per_view = share * self.seconds_per_view / (1.0 - self.scoring());
@@ -226,7 +229,6 @@ impl<'a> Solving<'a> {
         if seconds.is_some_and(|s| s <= least) {
             return Ok(Fitted::none(StopReason::Budget, Some("no time for a fit")));
         }
-        self.seconds_per_view = per_view;
         let limits = FitLimits {
             seconds,
             steps: self.limits.steps,
@@ -244,7 +246,14 @@ impl<'a> Solving<'a> {
         });
         self.seconds.fit = began.elapsed().as_secs_f64();
         let mut fitted = fitted?;
-        fitted.fit.notes.extend(note.map(str::to_owned));
+        // Without an adapter the base model predicts, at the baseline's cost.
+        if fitted.fit.adapter.is_some() {
+            self.seconds_per_view = per_view;
+        }
+        if self.task.examples.len() == 1 {
+            let note = "one demonstration: leave-one-out is impossible, fitted end-to-end";
+            fitted.fit.notes.push(note.to_owned());
+        }
         Ok(fitted)
     }
 
@@ -610,5 +619,47 @@ impl Predicted {
         }
         self.done += n;
         self.chunks.push(n);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::pipeline::mock::{Mock, recipe, record, task};
+
+    static IDLE: AtomicBool = AtomicBool::new(false);
+
+    fn limits() -> TaskLimits<'static> {
+        let (seconds, steps) = (Some(60.0), Some(1));
+        TaskLimits { seconds, steps, memory_bytes: 1, replay: None, interrupted: &IDLE }
+    }
+
+    #[test]
+    fn a_view_costs_what_the_baseline_did_unless_something_was_fitted() {
+        let mut recipe = recipe();
+        recipe.fit.format = FitFormat::E2e;
+        for (id, is_fitted) in [("a", true), ("panic-fit", false), ("too-large", false)] {
+            let (engine, task) = (Mock::default(), task(id).without_answers());
+            let mut solving = Solving::begin(&engine, &task, &recipe, limits());
+            solving.seconds_per_view = 0.1;
+            assert_eq!(solving.fit(None, &mut |_| {}).is_ok(), is_fitted, "{id}");
+            assert_eq!(solving.seconds_per_view < 0.1, is_fitted, "{id}");
+        }
+    }
+
+    #[test]
+    fn a_later_visit_expects_the_views_of_a_single_demonstration_to_take_as_long_as_before() {
+        let mut recipe = recipe();
+        recipe.fit.format = FitFormat::Icl;
+        let (engine, mut task) = (Mock::default(), task("a").without_answers());
+        task.examples.truncate(1);
+        let mut record = record(&task, &recipe, 1);
+        record.seconds.predict = record.views as f64;
+        let mut solving = Solving::begin(&engine, &task, &recipe, limits());
+        solving.expect_as(&record);
+        solving.fit(None, &mut |_| {}).unwrap();
+        assert!((solving.seconds_per_view - 1.0).abs() < 1e-9, "{}", solving.seconds_per_view);
     }
 }

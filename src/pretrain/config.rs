@@ -9,6 +9,7 @@ use crate::arc::TaskError;
 use crate::kernel::Precision;
 use crate::llama::{ConfigError as LlamaConfigError, InputError};
 use crate::model::{CheckpointError, GridModelConfig};
+use crate::synth::MIN_STREAM_SIDE;
 use crate::text::TextFormat;
 
 /// Everything that decides what a training run computes, apart from its data and its length; `M` are the sizes of the
@@ -28,6 +29,68 @@ pub struct PretrainConfig<M = GridModelConfig> {
     pub episode: EpisodeConfig,
     /// How weights move.
     pub optimizer: OptimizerConfig,
+}
+
+impl<M> PretrainConfig<M> {
+    /// Which of the settings no run could follow, if any: the key, and what it must be. Sizes of the network are not looked at.
+    pub fn problem(&self) -> Option<String> {
+        let Self { data, episode, optimizer, .. } = self;
+        let shares = [
+            ("data.own_pairs", data.own_pairs),
+            ("episode.e2e_share", episode.e2e_share),
+            ("episode.growth", episode.growth),
+            ("episode.untold", episode.untold),
+            ("episode.partial_outputs", episode.partial_outputs),
+            ("episode.new_rule", episode.new_rule),
+            ("episode.keep_zero", episode.keep_zero),
+            ("optimizer.decay_from", optimizer.decay_from),
+            ("optimizer.final_learning_rate", optimizer.final_learning_rate),
+            ("optimizer.ema", optimizer.ema),
+        ];
+        if let Some((key, value)) = shares.iter().find(|(_, share)| !(0.0..=1.0).contains(share)) {
+            return Some(format!("{key} is {value}; it must be from 0 to 1"));
+        }
+        let counts = [
+            ("episode.e2e_pairs", episode.e2e_pairs),
+            ("episode.first_max_cells", episode.first_max_cells),
+            ("episode.max_cells", episode.max_cells),
+            ("episode.cells_per_step", episode.cells_per_step),
+        ];
+        if let Some((key, _)) = counts.iter().find(|(_, n)| *n == 0) {
+            return Some(format!("{key} must be at least 1"));
+        }
+        let ([few, many], [first, last]) = (episode.pairs, episode.synth_difficulty);
+        let weights = [data.collected, data.synth];
+        let fixed_rules = data.synth_tasks > 0;
+        let problems = [
+            (
+                weights.iter().any(|weight| !weight.is_finite() || *weight < 0.0),
+                "data.collected and data.synth must be numbers of at least 0".to_owned(),
+            ),
+            (weights == [0.0; 2], "data.collected and data.synth are both 0; raise one".to_owned()),
+            (
+                few < 2 || many < few,
+                "episode.pairs must be two numbers, the first at least 2, in order".to_owned(),
+            ),
+            (
+                !(1..=5).contains(&first) || !(1..=5).contains(&last),
+                "episode.synth_difficulty must be two numbers from 1 to 5".to_owned(),
+            ),
+            (
+                fixed_rules && episode.synth_max_side < MIN_STREAM_SIDE,
+                format!(
+                    "episode.synth_max_side must be at least {MIN_STREAM_SIDE} with data.synth_tasks"
+                ),
+            ),
+            (
+                fixed_rules && data.synth_pairs < few,
+                format!(
+                    "data.synth_pairs must be at least {few}, as episode.pairs: else they are never drawn"
+                ),
+            ),
+        ];
+        problems.into_iter().find_map(|(is_one, problem)| is_one.then_some(problem))
+    }
 }
 
 /// The mixture of sources.
@@ -58,9 +121,12 @@ pub struct DataConfig {
 pub struct EpisodeConfig {
     /// Share of end-to-end episodes among those of collected tasks; the others are in-context.
     pub e2e_share: f64,
-    /// Fewest and most pairs of an episode.
+    /// Fewest and most pairs of an in-context episode.
     #[serde(deserialize_with = "exactly_two")]
     pub pairs: [usize; 2],
+    /// Pairs of an end-to-end episode. They read nothing of each other, so that more episodes are more tasks and frames.
+    #[serde(default = "one")]
+    pub e2e_pairs: usize,
     /// Collected tasks that episodes are drawn from at a time; the others wait for their turn. 0: all. The tokens of a task
     /// that comes up every few hundred steps are out of date whenever it does, for the trunk has moved meanwhile; those of one of a
     /// few tasks keep up, as they do in a fit.
@@ -131,6 +197,9 @@ pub struct OptimizerConfig {
     /// AdamW's moment decays.
     #[serde(deserialize_with = "exactly_two")]
     pub betas: [f64; 2],
+    /// Those of the table of task tokens, whose rows have a gradient in few of the steps.
+    #[serde(default = "task_betas", deserialize_with = "exactly_two")]
+    pub task_betas: [f64; 2],
     /// Muon's momentum.
     pub momentum: f64,
     /// Global norm to which AdamW's gradients are clipped.
@@ -143,6 +212,14 @@ pub struct OptimizerConfig {
     pub final_learning_rate: f64,
     /// Decay of the exponential moving average of the weights, which is what is shipped.
     pub ema: f64,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn task_betas() -> [f64; 2] {
+    [0.9, 0.999]
 }
 
 /// When a training run ends.
@@ -215,6 +292,17 @@ pub enum PretrainError {
         "a language model reads its tasks in the context; set episode.e2e_share and episode.untold to 0"
     )]
     NotForText,
+    /// Episodes that are all longer than a language model's context.
+    #[error(
+        "none of {episodes} episodes in a row fits the context; raise model.max_position_embeddings ({most}), or lower \
+         episode.max_cells or episode.pairs"
+    )]
+    TooLong {
+        /// Tokens of the context.
+        most: usize,
+        /// Episodes that were drawn.
+        episodes: usize,
+    },
     /// Sizes that no network of the Llama family has.
     #[error(transparent)]
     Llama(#[from] LlamaConfigError),
@@ -224,4 +312,59 @@ pub enum PretrainError {
     /// Weights ran away.
     #[error("the loss became {0} at step {1}; lower the learning rates")]
     Diverged(f32, usize),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pretrain::LanguageModelConfig;
+
+    const RECIPE: &str = include_str!("../../data/recipes/pretrain.toml");
+
+    /// What is wrong once a key of the recipe has another value.
+    fn problem(section: &str, changes: &[(&str, &str)]) -> Option<String> {
+        let mut table: toml::Table = RECIPE.parse().unwrap();
+        for (key, value) in changes {
+            let value: toml::Table = format!("value = {value}").parse().unwrap();
+            let section = table[section].as_table_mut().unwrap();
+            section.insert((*key).to_owned(), value["value"].clone());
+        }
+        table.try_into::<PretrainConfig>().unwrap().problem()
+    }
+
+    #[test]
+    fn settings_that_no_run_could_follow_are_named() {
+        for (section, key, value) in [
+            ("data", "collected", "-1.0"),
+            ("data", "synth", "nan"),
+            ("data", "own_pairs", "1.5"),
+            ("episode", "pairs", "[1, 3]"),
+            ("episode", "pairs", "[3, 2]"),
+            ("episode", "e2e_pairs", "0"),
+            ("episode", "first_max_cells", "0"),
+            ("episode", "max_cells", "0"),
+            ("episode", "cells_per_step", "0"),
+            ("episode", "synth_difficulty", "[0, 5]"),
+            ("episode", "untold", "-0.1"),
+            ("episode", "growth", "nan"),
+            ("optimizer", "decay_from", "1.1"),
+        ] {
+            let problem = problem(section, &[(key, value)]).expect(key);
+            assert!(problem.contains(&format!("{section}.{key}")), "{problem}");
+        }
+        let without = problem("data", &[("collected", "0.0"), ("synth", "0.0")]).unwrap();
+        assert!(without.contains("both 0"), "{without}");
+        let few = problem("data", &[("synth_tasks", "1"), ("synth_pairs", "1")]).unwrap();
+        assert!(few.contains("data.synth_pairs must be at least 2"), "{few}");
+        // Only tasks of the generators' own need the room; their stream takes what it needs.
+        assert_eq!(problem("episode", &[("synth_max_side", "5")]), None);
+    }
+
+    #[test]
+    fn the_built_in_recipes_have_no_problem() {
+        assert_eq!(problem("data", &[("synth_tasks", "100")]), None);
+        let recipe = include_str!("../../data/recipes/pretrain-llama.toml");
+        let config: PretrainConfig<LanguageModelConfig> = toml::from_str(recipe).unwrap();
+        assert_eq!(config.problem(), None);
+    }
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::moving::{Mover, Moving};
 use super::sample::Drawn;
+use super::state::fingerprint;
 use super::{
     Corpus, FormatProgress, HeldOut, PretrainConfig, PretrainError, Progress, Sampler, Until,
 };
@@ -17,6 +18,9 @@ use crate::arc::write_atomically;
 use crate::contamination::TrainingPairs;
 use crate::llama::{Batch, Llama, LlamaConfig, Sequence, checkpoint_bytes};
 use crate::text::{CharVocabulary, TextFormat, target_tokens};
+
+/// Episodes in a row that may be longer than the context before a step is given up.
+const MOST_TOO_LONG: usize = 1000;
 
 /// Sizes of the network, under the names of `config.json`, and how tasks are written for it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -112,10 +116,10 @@ impl<'a> LanguageTrainer<'a> {
                 let factor = (outputs as f64 / inputs as f64).sqrt();
                 Mover::Muon(optimizer.matrix_learning_rate * factor)
             } else {
-                Mover::AdamW(optimizer.learning_rate)
+                Mover::AdamW { peak: optimizer.learning_rate, betas: optimizer.betas }
             }
         };
-        let moving = Moving::new(tensors.collect(), optimizer, mover);
+        let moving = Moving::new(tensors.collect(), optimizer, config.precision, mover);
         let training_pairs = corpus.training_pairs();
         let device = device.clone();
         Ok(Self {
@@ -136,7 +140,8 @@ impl<'a> LanguageTrainer<'a> {
     /// # Errors
     /// [`PretrainError`] if the state is damaged or of another run.
     pub fn resume(&mut self, path: &Path) -> Result<(), PretrainError> {
-        self.moving.resume(path, self.config, &self.corpus.task_ids(), &self.device)
+        let pairs = fingerprint(&self.training_pairs);
+        self.moving.resume(path, self.config, &self.corpus.task_ids(), &pairs, &self.device)
     }
 
     /// Saves everything that the next step depends on.
@@ -144,7 +149,8 @@ impl<'a> LanguageTrainer<'a> {
     /// # Errors
     /// [`PretrainError::Io`] if the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), PretrainError> {
-        self.moving.save(path, self.config, &self.corpus.task_ids())
+        let pairs = fingerprint(&self.training_pairs);
+        self.moving.save(path, self.config, &self.corpus.task_ids(), &pairs)
     }
 
     /// Steps done.
@@ -218,27 +224,34 @@ impl<'a> LanguageTrainer<'a> {
     }
 
     /// The sequences of a step.
-    fn sequences(&self, share: f64) -> Vec<Sequence> {
+    fn sequences(&self, share: f64) -> Result<Vec<Sequence>, PretrainError> {
         let mut sequences = Vec::new();
-        let (mut n_tokens, mut index) = (0, 0);
+        let (mut n_tokens, mut index, mut too_long) = (0, 0, 0);
         while n_tokens < self.config.episode.cells_per_step {
             let drawn = self.sampler.drawn(self.moving.step, share, index);
             index += 1;
             if let Some(sequence) = self.sequence(&drawn) {
                 n_tokens += sequence.tokens.len();
                 sequences.push(sequence);
+                too_long = 0;
+                continue;
+            }
+            too_long += 1;
+            if too_long == MOST_TOO_LONG {
+                let most = self.config.model.max_position_embeddings;
+                return Err(PretrainError::TooLong { most, episodes: too_long });
             }
         }
-        sequences
+        Ok(sequences)
     }
 
     /// Takes one step.
     ///
     /// # Errors
-    /// [`PretrainError::Diverged`] if the loss is no longer finite.
+    /// [`PretrainError::Diverged`] if the loss is no longer finite, [`PretrainError::TooLong`] if no episode fits the context.
     pub fn train_step(&mut self, until: Until) -> Result<Progress, PretrainError> {
         let started = Instant::now();
-        let sequences = self.sequences(self.share(until));
+        let sequences = self.sequences(self.share(until))?;
         let batch = one_row(&sequences);
         let values: BTreeMap<&str, Tensor<2>> = self
             .moving
@@ -364,7 +377,7 @@ mod tests {
         let config = config();
         let corpus = Corpus::new(demo().tasks, Vec::new(), &config);
         let mut trainer = LanguageTrainer::new(&config, &corpus, &Device::flex()).unwrap();
-        let sequence = trainer.sequences(0.0).remove(0);
+        let sequence = trainer.sequences(0.0).unwrap().remove(0);
         let ends = |s: &[u32]| s.iter().filter(|&&t| t == CharVocabulary::EOS).count();
         let learnt = sequence.tokens.iter().zip(&sequence.targets).filter(|(_, t)| **t);
         let learnt: Vec<u32> = learnt.map(|(token, _)| *token).collect();
@@ -403,7 +416,7 @@ mod tests {
         };
         let corpus = Corpus::new(vec![task(&[&[1, 1]])], Vec::new(), &config);
         let mut trainer = LanguageTrainer::new(&config, &corpus, &Device::flex()).unwrap();
-        let sequences = trainer.sequences(0.0);
+        let sequences = trainer.sequences(0.0).unwrap();
         let batch = one_row(&sequences);
         let model = trainer.averaged();
         let (_, hits) = model.loss_and_hits(&batch, None).unwrap();
@@ -444,5 +457,16 @@ mod tests {
         config.model.format = "other".into();
         let error = LanguageTrainer::new(&config, &corpus, &Device::flex()).err().unwrap();
         assert!(error.to_string().contains("compact"), "{error}");
+    }
+
+    #[test]
+    fn a_context_that_no_episode_fits_is_an_error_and_no_endless_search() {
+        let mut config = config();
+        config.data.synth = 0.0;
+        config.model.max_position_embeddings = 8;
+        let corpus = Corpus::new(demo().tasks, Vec::new(), &config);
+        let mut trainer = LanguageTrainer::new(&config, &corpus, &Device::flex()).unwrap();
+        let error = trainer.train_step(Until::Steps(1)).unwrap_err().to_string();
+        assert!(error.contains("raise model.max_position_embeddings (8)"), "{error}");
     }
 }

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::state::TrainState;
 use super::{OptimizerConfig, PretrainConfig, PretrainError, Until};
 use crate::engine::HostTensor;
-use crate::kernel::on_cpu;
+use crate::kernel::{Precision, on_cpu};
 use crate::model::{AdamW, Moments, Muon, clip_factor, to_device, to_host};
 
 /// One trained tensor.
@@ -28,13 +28,19 @@ pub(super) struct Trained {
 pub(super) enum Mover {
     /// Muon, at its peak learning rate.
     Muon(f64),
-    /// AdamW, at its peak learning rate.
-    AdamW(f64),
+    /// AdamW.
+    AdamW {
+        /// Its peak learning rate.
+        peak: f64,
+        /// Decay of its moments.
+        betas: [f64; 2],
+    },
 }
 
 /// All trained tensors, and how far the run is.
 pub(super) struct Moving {
     pub(super) trained: Vec<Trained>,
+    muon: Muon,
     pub(super) step: usize,
     pub(super) seconds: f64,
     on_cpu: bool,
@@ -45,19 +51,21 @@ impl Moving {
     pub(super) fn new(
         tensors: Vec<(String, Tensor<2>)>,
         o: &OptimizerConfig,
+        precision: Precision,
         mover: impl Fn(&str, [usize; 2]) -> Mover,
     ) -> Self {
+        let muon = Muon { momentum: o.momentum, weight_decay: o.weight_decay, precision };
         let trained = tensors.into_iter().map(|(name, value)| {
             let mover = mover(&name, value.dims());
             let moments = match mover {
-                Mover::Muon(_) => muon(o).init(&value),
-                Mover::AdamW(_) => adamw(o).init(&value),
+                Mover::Muon(_) => muon.init(&name, &value),
+                Mover::AdamW { betas, .. } => adamw(betas).init(&value),
             };
             Trained { name, average: value.clone(), value, moments, mover }
         });
         let trained: Vec<Trained> = trained.collect();
         let on_cpu = trained.first().is_some_and(|t| on_cpu(&t.value));
-        Self { trained, step: 0, seconds: 0.0, on_cpu }
+        Self { trained, muon, step: 0, seconds: 0.0, on_cpu }
     }
 
     /// Continues from a saved state.
@@ -66,6 +74,7 @@ impl Moving {
         path: &Path,
         config: &PretrainConfig<M>,
         tasks: &[String],
+        pairs: &str,
         device: &Device,
     ) -> Result<(), PretrainError> {
         let (state, tensors) = TrainState::<M>::load(path)?;
@@ -75,6 +84,9 @@ impl Moving {
         }
         if state.tasks != tasks {
             return Err(other("other training tasks"));
+        }
+        if state.pairs.is_some_and(|of_state| of_state != pairs) {
+            return Err(other("other pairs: give the same --tasks and --re-arc"));
         }
         let find = |name: String| {
             tensors.get(&name).cloned().ok_or_else(|| other(&format!("no tensor `{name}`")))
@@ -99,6 +111,7 @@ impl Moving {
         path: &Path,
         config: &PretrainConfig<M>,
         tasks: &[String],
+        pairs: &str,
     ) -> Result<(), PretrainError> {
         let mut tensors = BTreeMap::new();
         for t in &self.trained {
@@ -108,8 +121,8 @@ impl Moving {
                 tensors.insert(format!("moment{i}.{}", t.name), m);
             }
         }
-        let (config, tasks) = (config.clone(), tasks.to_vec());
-        let state = TrainState { config, tasks, step: self.step, seconds: self.seconds };
+        let (config, tasks, pairs) = (config.clone(), tasks.to_vec(), Some(pairs.to_owned()));
+        let state = TrainState { config, tasks, pairs, step: self.step, seconds: self.seconds };
         state.save(&tensors, path)
     }
 
@@ -148,13 +161,13 @@ impl Moving {
             .trained
             .iter()
             .zip(&gradients)
-            .filter(|(t, _)| matches!(t.mover, Mover::AdamW(_)))
+            .filter(|(t, _)| matches!(t.mover, Mover::AdamW { .. }))
             .filter_map(|(_, g)| g.clone())
             .collect();
         let clip = clip_factor(&others, o.clip_norm);
         self.step += 1;
         let step = self.step;
-        let (muon, adamw) = (muon(o), adamw(o));
+        let muon = self.muon;
         let mut matrices = Vec::new();
         for (t, gradient) in self.trained.iter_mut().zip(gradients) {
             let Some(g) = gradient else { continue };
@@ -162,7 +175,8 @@ impl Moving {
                 Mover::Muon(peak) => {
                     matrices.push((peak * rate, &mut t.value, g, &mut t.moments));
                 }
-                Mover::AdamW(peak) => {
+                Mover::AdamW { peak, betas } => {
+                    let adamw = adamw(betas);
                     adamw.step(peak * rate, step, &mut t.value, &g, clip, &mut t.moments);
                 }
             }
@@ -185,10 +199,6 @@ impl Moving {
     }
 }
 
-fn muon(o: &OptimizerConfig) -> Muon {
-    Muon { momentum: o.momentum, weight_decay: o.weight_decay }
-}
-
-fn adamw(o: &OptimizerConfig) -> AdamW {
-    AdamW { betas: o.betas, weight_decay: 0.0 }
+fn adamw(betas: [f64; 2]) -> AdamW {
+    AdamW { betas, weight_decay: 0.0 }
 }

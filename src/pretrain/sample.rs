@@ -36,7 +36,8 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// Joins tasks with generated pairs of the same ids and sets some aside, as the settings say.
+    /// Joins tasks with generated pairs of the same ids and sets some aside, as the settings say. Pairs of other ids are left
+    /// out: who names fewer tasks wants to train on no others.
     pub fn new<M>(
         tasks: Vec<Task>,
         generated: Vec<(String, Vec<Example>)>,
@@ -53,7 +54,9 @@ impl Corpus {
             );
         }
         for (id, pairs) in generated {
-            sources.entry(id).or_default().generated.extend(pairs);
+            if let Some(source) = sources.get_mut(&id) {
+                source.generated.extend(pairs);
+            }
         }
         for id in &config.data.exclude {
             sources.remove(id);
@@ -175,6 +178,11 @@ impl<'a> Sampler<'a> {
         Ok(Self { config, corpus, usable })
     }
 
+    /// Rows of the tasks that are drawn.
+    pub(super) fn rows(&self) -> impl Iterator<Item = usize> {
+        self.usable.iter().map(|&(row, _)| row)
+    }
+
     /// The batch of a step, when `share` of the run is done.
     pub fn batch(&self, step: usize, share: f64) -> Encoded {
         let mut encoded = Encoded::default();
@@ -253,11 +261,13 @@ impl<'a> Sampler<'a> {
             let pairs = synth::sample_at(config, rng.random()).examples;
             return icl_episode(pairs, self.config, rng);
         };
-        let pairs = draw_pairs(&self.corpus.train[row], limit, self.config, rng);
+        let source = &self.corpus.train[row];
         if rng.random::<f64>() < episode.e2e_share {
+            let pairs = draw_pairs(source, episode.e2e_pairs, limit, self.config, rng);
             e2e_episode(pairs, row, self.config, rng)
         } else {
-            icl_episode(pairs, self.config, rng)
+            let n = rng.random_range(episode.pairs[0]..=episode.pairs[1]);
+            icl_episode(draw_pairs(source, n, limit, self.config, rng), self.config, rng)
         }
     }
 
@@ -270,7 +280,9 @@ impl<'a> Sampler<'a> {
         let sources = self.corpus.held_out.iter().filter(|s| usable(s));
         let episode = |source: &Source, index: u64| {
             let mut rng = stream(self.config.seed, &source.id, "held-out", index);
-            let pairs = draw_pairs(source, max_cells, self.config, &mut rng);
+            let EpisodeConfig { pairs: [few, many], .. } = *self.config.episode;
+            let n = rng.random_range(few..=many);
+            let pairs = draw_pairs(source, n, max_cells, self.config, &mut rng);
             Drawn { told: true, ..icl_episode(pairs, self.config, &mut rng) }
         };
         sources.flat_map(|source| (0..4).map(move |index| episode(source, index))).collect()
@@ -278,12 +290,10 @@ impl<'a> Sampler<'a> {
 
     /// The episodes of the held-out tasks, as batches.
     pub fn held_out(&self) -> Vec<Encoded> {
-        let mut batches = vec![Encoded::default()];
+        let mut batches: Vec<Encoded> = Vec::new();
+        let most = self.config.episode.cells_per_step;
         for drawn in self.held_out_episodes() {
-            if batches
-                .last()
-                .is_some_and(|b| b.batch.n_cells() >= self.config.episode.cells_per_step)
-            {
+            if batches.last().is_none_or(|b| b.batch.n_cells() >= most) {
                 batches.push(Encoded::default());
             }
             drawn.encode(batches.last_mut().expect("there is one"));
@@ -305,15 +315,14 @@ fn least_limit(source: &Source, n: usize) -> Option<usize> {
     cells.get(n.max(1) - 1).copied()
 }
 
-/// Draws different pairs of a task, within the size limit.
+/// Draws `n` different pairs of a task, within the size limit.
 fn draw_pairs(
     source: &Source,
+    n: usize,
     max_cells: usize,
     config: Settings<'_>,
     rng: &mut ChaCha8Rng,
 ) -> Vec<Example> {
-    let episode = config.episode;
-    let n = rng.random_range(episode.pairs[0]..=episode.pairs[1]);
     let small = |p: &&Example| canvas_cells(p) <= max_cells;
     let n_own = (0..n).filter(|_| rng.random::<f64>() < config.data.own_pairs).count();
     let mut own: Vec<&Example> = source.own.iter().filter(small).collect();

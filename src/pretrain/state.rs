@@ -6,8 +6,10 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::{PretrainConfig, PretrainError};
+use crate::contamination::TrainingPairs;
 use crate::engine::HostTensor;
 use crate::model::GridModelConfig;
 
@@ -20,10 +22,20 @@ pub struct TrainState<M = GridModelConfig> {
     pub config: PretrainConfig<M>,
     /// Ids of the tasks trained on, in the order of the table of task tokens.
     pub tasks: Vec<String>,
+    /// Fingerprint of the pairs trained on; states of earlier versions have none.
+    #[serde(default)]
+    pub pairs: Option<String>,
     /// Steps done.
     pub step: usize,
     /// Seconds of training so far.
     pub seconds: f64,
+}
+
+/// SHA-256 of a corpus' manifest, in hex: by it a state knows its data again.
+pub(super) fn fingerprint(pairs: &TrainingPairs) -> String {
+    let mut hash = Sha256::new();
+    pairs.hashes().iter().for_each(|pair| hash.update(pair.to_le_bytes()));
+    format!("{:x}", hash.finalize())
 }
 
 impl<M: Serialize + DeserializeOwned> TrainState<M> {

@@ -1,11 +1,13 @@
 //! The training loop.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::moving::{Mover, Moving};
+use super::state::fingerprint;
 use super::{Corpus, OptimizerConfig, PretrainConfig, PretrainError, Sampler, Source, Until};
 use crate::contamination::TrainingPairs;
 use crate::dataset::Format;
@@ -63,7 +65,12 @@ pub struct Trainer<'a> {
     model: GridModel,
     moving: Moving,
     device: Device,
-    training_pairs: TrainingPairs,
+    /// The manifest: what the weights may have been trained on; `None` if earlier weights did not say.
+    training_pairs: Option<TrainingPairs>,
+    /// Fingerprint of the corpus' pairs.
+    pairs: String,
+    /// Rows of the table that are exported as starts: those that are drawn, and those of earlier weights. The others are noise.
+    starts: BTreeSet<usize>,
     /// The batch of the next step, if it is drawn already.
     ahead: Option<(usize, Encoded)>,
 }
@@ -105,20 +112,31 @@ impl<'a> Trainer<'a> {
             tensor
         });
         let optimizer = &config.optimizer;
+        let OptimizerConfig { learning_rate, task_learning_rate, betas, task_betas, .. } =
+            *optimizer;
         let mover = |name: &str, _| match name {
-            TABLE if optimizer.task_learning_rate > 0.0 => {
-                Mover::AdamW(optimizer.task_learning_rate)
+            TABLE => {
+                let own = Some(task_learning_rate).filter(|rate| *rate > 0.0);
+                Mover::AdamW { peak: own.unwrap_or(learning_rate), betas: task_betas }
             }
             _ if is_matrix(name) => Mover::Muon(optimizer.matrix_learning_rate),
-            _ => Mover::AdamW(optimizer.learning_rate),
+            _ => Mover::AdamW { peak: learning_rate, betas },
         };
-        let moving = Moving::new(tensors, optimizer, mover);
-        let device = device.clone();
+        let moving = Moving::new(tensors, optimizer, config.precision, mover);
         let training_pairs = corpus.training_pairs();
-        let ahead = None;
-        let mut trainer =
-            Self { config, sampler, corpus, model, moving, device, training_pairs, ahead };
-        if let Some(earlier) = initial.and_then(|weights| weights.training_pairs.as_ref()) {
+        let mut trainer = Self {
+            config,
+            corpus,
+            model,
+            moving,
+            device: device.clone(),
+            pairs: fingerprint(&training_pairs),
+            training_pairs: Some(training_pairs),
+            starts: sampler.rows().collect(),
+            sampler,
+            ahead: None,
+        };
+        if let Some(earlier) = initial {
             trainer.remember(earlier);
         }
         Ok(trainer)
@@ -129,12 +147,17 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// [`PretrainError`] if the state is damaged or of another run.
     pub fn resume(&mut self, path: &Path) -> Result<(), PretrainError> {
-        self.moving.resume(path, self.config, &self.corpus.task_ids(), &self.device)
+        self.moving.resume(path, self.config, &self.corpus.task_ids(), &self.pairs, &self.device)
     }
 
-    /// Adds pairs to the manifest: what a run was trained on before it was interrupted.
-    pub fn remember(&mut self, earlier: &TrainingPairs) {
-        self.training_pairs = self.training_pairs.union(earlier);
+    /// Adds what earlier weights were trained on to the manifest, and their tasks to the starts; a manifest that they lack is
+    /// lacking from then on.
+    pub fn remember(&mut self, earlier: &Weights) {
+        let both = self.training_pairs.take().zip(earlier.training_pairs.as_ref());
+        self.training_pairs = both.map(|(ours, theirs)| ours.union(theirs));
+        let rows = self.corpus.train.iter().enumerate();
+        self.starts
+            .extend(rows.filter(|(_, s)| earlier.starts.contains(&s.id)).map(|(row, _)| row));
     }
 
     /// Saves everything that the next step depends on.
@@ -142,7 +165,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// [`PretrainError::Io`] if the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), PretrainError> {
-        self.moving.save(path, self.config, &self.corpus.task_ids())
+        self.moving.save(path, self.config, &self.corpus.task_ids(), &self.pairs)
     }
 
     /// Steps done.
@@ -160,7 +183,8 @@ impl<'a> Trainer<'a> {
         self.moving.share(until)
     }
 
-    /// The averaged weights, with the mean of the task table and then its rows as the starts of a new task's tokens.
+    /// The averaged weights, with the mean of the task table and then its rows as the starts of a new task's tokens; rows that
+    /// were never trained take no part.
     pub fn averaged(&self) -> GridModel {
         let value = |name: &str| {
             let found = self.moving.trained.iter().find(|t| t.name == name);
@@ -169,9 +193,11 @@ impl<'a> Trainer<'a> {
         let mut model = self.model.map(&mut |name, _| value(name));
         if self.fits_tasks() {
             let (m, d) = (self.config.model.n_task_tokens, self.config.model.d_model);
-            let table = value(TABLE);
-            let mean = table.clone().reshape([self.corpus.train.len(), m, d]).mean_dim(0);
-            model.task_tokens = Tensor::cat(vec![mean.reshape([m, d]), table], 0);
+            let rows: Vec<i32> = self.starts.iter().map(|&row| row as i32).collect();
+            let rows = Tensor::<1, Int>::from_data(TensorData::from(&rows[..]), &self.device);
+            let table = value(TABLE).reshape([self.corpus.train.len(), m, d]).select(0, rows);
+            let starts = Tensor::cat(vec![table.clone().mean_dim(0), table], 0);
+            model.task_tokens = starts.reshape([(1 + self.starts.len()) * m, d]);
         }
         model
     }
@@ -183,9 +209,10 @@ impl<'a> Trainer<'a> {
 
     /// The averaged weights with the manifest of everything that they may have been trained on.
     pub fn weights(&self) -> Weights {
+        let rows = self.starts.iter().filter(|_| self.fits_tasks());
         Weights {
-            starts: if self.fits_tasks() { self.corpus.task_ids() } else { Vec::new() },
-            training_pairs: Some(self.training_pairs.clone()),
+            starts: rows.map(|&row| self.corpus.train[row].id.clone()).collect(),
+            training_pairs: self.training_pairs.clone(),
             ..self.averaged().to_weights()
         }
     }
@@ -224,7 +251,7 @@ impl<'a> Trainer<'a> {
         let (next, (value, log_probs)) = std::thread::scope(|scope| {
             let next = scope.spawn(move || sampler.batch(step + 1, after));
             let done = take_step(model, moving, &encoded, optimizer, until);
-            (next.join().expect("drawing a batch does not panic"), done)
+            (next.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), done)
         });
         self.ahead = Some((step + 1, next));
         if !value.is_finite() {
@@ -320,7 +347,7 @@ mod tests {
     use super::*;
     use crate::arc::{Example, Grid, Task};
     use crate::model::StoredDtype;
-    use crate::pretrain::DataConfig;
+    use crate::pretrain::{DataConfig, TrainState};
 
     fn config() -> PretrainConfig {
         let recipe = include_str!("../../data/recipes/pretrain.toml");
@@ -481,6 +508,19 @@ mod tests {
         let mut trainer = Trainer::new(&other, &corpus, None, &device).unwrap();
         assert!(matches!(trainer.resume(&path), Err(PretrainError::OtherRun { .. })));
 
+        let mut pairs = tasks();
+        let small = Grid::from_rows(&[&[1]]).unwrap();
+        pairs[0].examples[0] = Example { input: small.clone(), output: small };
+        let others = Corpus::new(pairs, Vec::new(), &config);
+        let mut trainer = Trainer::new(&config, &others, None, &device).unwrap();
+        let error = trainer.resume(&path).unwrap_err().to_string();
+        assert!(error.contains("other pairs: give the same --tasks and --re-arc"), "{error}");
+        // A state of an earlier version does not say what its pairs were.
+        let (mut state, tensors): (TrainState, _) = TrainState::load(&path).unwrap();
+        state.pairs = None;
+        state.save(&tensors, &path).unwrap();
+        trainer.resume(&path).unwrap();
+
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 10]).unwrap();
         let mut trainer = Trainer::new(&config, &corpus, None, &device).unwrap();
@@ -522,7 +562,7 @@ mod tests {
         assert_eq!(of(&["shift-1", "shift-2", "shift-3", "shift-4"]), [true, true, false, true]);
 
         let bytes = first.to_bytes(StoredDtype::F16);
-        let read = Weights::from_bytes(&bytes, Path::new("model")).unwrap();
+        let mut read = Weights::from_bytes(&bytes, Path::new("model")).unwrap();
         assert_eq!(read.training_pairs, first.training_pairs);
         assert_eq!(read.tensors.len(), first.tensors.len());
 
@@ -531,6 +571,9 @@ mod tests {
         let corpus = Corpus::new(fewer, Vec::new(), &config);
         let second = Trainer::new(&config, &corpus, Some(&read), &device).unwrap().weights();
         assert_eq!(second.training_pairs, first.training_pairs, "what came before still counts");
+        read.training_pairs = None;
+        let third = Trainer::new(&config, &corpus, Some(&read), &device).unwrap().weights();
+        assert_eq!(third.training_pairs, None, "nobody knows what came before");
     }
 
     #[test]
@@ -568,6 +611,23 @@ mod tests {
         let square = |i: usize| (ours[row + i] - mean(i)).powi(2);
         let far = ((0..row).map(square).sum::<f32>() / row as f32).sqrt();
         assert!((0.05..0.15).contains(&far), "{far}");
+
+        // A pair of larger grids alone: never drawn, so its tokens are no start, unless earlier weights have them.
+        let mut larger = tasks();
+        let grid = Grid::from_fn(5, 5, |r, c| ((r + c) % 3) as u8);
+        larger[0].examples = vec![Example { input: grid.clone(), output: grid }];
+        let corpus = Corpus::new(larger, Vec::new(), &config);
+        assert_eq!(corpus.task_ids(), ["shift-1", "shift-2", "shift-4"]);
+        let new = Trainer::new(&config, &corpus, None, &device).unwrap();
+        let weights = new.weights();
+        assert_eq!(weights.starts, ["shift-2", "shift-4"]);
+        let tokens = &weights.tensors["task_tokens"].values;
+        let table = to_host(&new.moving.trained[0].average).values;
+        assert_eq!(tokens[row..], table[row..]);
+        let mean = (table[row] + table[2 * row]) / 2.0;
+        assert!((tokens[0] - mean).abs() < 1e-6, "{} {mean}", tokens[0]);
+        let after = Trainer::new(&config, &corpus, Some(&read), &device).unwrap();
+        assert_eq!(after.weights().starts, corpus.task_ids());
 
         let mut longer = read;
         longer.starts.push("one more".to_owned());
@@ -610,6 +670,26 @@ mod tests {
         assert_eq!([at(0.0), at(0.25), at(0.5), at(1.0)], [(64, 1), (240, 3), (900, 5), (900, 5)]);
         episode.growth = 0.0;
         assert_eq!((episode.max_cells_at(0.0), episode.max_difficulty_at(0.0)), (900, 5));
+    }
+
+    #[test]
+    fn generated_pairs_of_other_tasks_are_left_out() {
+        let config = config();
+        let pairs = || tasks()[0].examples.clone();
+        let generated = vec![("shift-1".into(), pairs()), ("stranger".into(), pairs())];
+        let corpus = Corpus::new(tasks(), generated, &config);
+        assert_eq!(corpus.task_ids(), ["shift-1", "shift-2", "shift-4"]);
+        assert_eq!(corpus.train[0].generated.len(), 5);
+    }
+
+    #[test]
+    fn without_tasks_held_out_there_is_nothing_to_evaluate() {
+        let mut config = config();
+        config.data.hold_out_every = 0;
+        let corpus = Corpus::new(tasks(), Vec::new(), &config);
+        let trainer = Trainer::new(&config, &corpus, None, &Device::flex()).unwrap();
+        assert!(trainer.sampler.held_out().is_empty());
+        assert_eq!(trainer.evaluate(), None);
     }
 
     #[test]

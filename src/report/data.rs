@@ -135,7 +135,11 @@ impl<'a> Data<'a> {
 impl<'a> TaskData<'a> {
     fn of(task: &'a Task, sides: &[&'a Facts<'a>]) -> Self {
         let run = |facts: &&'a Facts<'a>| {
-            let of_task = facts.tasks.iter().find(|facts| facts.task.id == task.id)?;
+            // Two sets may have different tasks of one name.
+            let same = |other: &&TaskFacts<'_>| {
+                other.task.id == task.id && other.task.without_answers() == task.without_answers()
+            };
+            let of_task = facts.tasks.iter().find(same)?;
             Some(RunData::of(of_task, of_task.record?, &facts.side.recipe.vote.weights))
         };
         let test = |test: &crate::arc::Test| PairData {

@@ -125,7 +125,7 @@ pub struct Circumstances {
     pub burn: String,
     /// Operating system and processor.
     pub platform: String,
-    /// Tasks worked on at the same time.
+    /// Tasks worked on at the same time by that command.
     pub jobs: usize,
     /// Threads in all.
     pub threads: usize,
@@ -143,6 +143,33 @@ struct Manifest {
     #[serde(flatten)]
     identity: Identity,
     circumstances: Circumstances,
+    /// Of a run that was gone on with by another number of jobs.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pace: Option<Pace>,
+}
+
+/// How the seconds of a run's records become wall time: several tasks have had theirs at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Pace {
+    /// Tasks worked on at the same time since the number last changed.
+    jobs: usize,
+    /// Seconds of all records at that moment.
+    task_seconds: f64,
+    /// Wall seconds at that moment.
+    wall_seconds: f64,
+}
+
+impl Pace {
+    /// Wall seconds that these records have taken.
+    fn of(self, records: &BTreeMap<String, TaskRecord>) -> f64 {
+        // Records may have been lost since.
+        let since = (task_seconds(records) - self.task_seconds).max(0.0);
+        self.wall_seconds + since / self.jobs.max(1) as f64
+    }
+}
+
+fn task_seconds(records: &BTreeMap<String, TaskRecord>) -> f64 {
+    records.values().map(|record| record.seconds.total).sum()
 }
 
 /// A run as it stands on disk.
@@ -162,6 +189,7 @@ pub struct RunDirectory {
     path: PathBuf,
     identity: Identity,
     records: BTreeMap<String, TaskRecord>,
+    pace: Pace,
     log: Log,
     /// Attempts of tasks that are not done.
     pending: BTreeMap<String, Vec<[Grid; 2]>>,
@@ -187,18 +215,42 @@ impl RunDirectory {
         fs::create_dir_all(path).map_err(at("make", path))?;
         let lock = lock(path)?;
         files::remove_temporaries(path).map_err(at("clean", path))?;
-        if !path.join(MANIFEST).exists() {
-            write_manifest(path, identity, circumstances)?;
+        let mut manifest = if path.join(MANIFEST).exists() {
+            read_manifest(path)?
         } else {
-            let differences = identity.differences(&read_manifest(path)?.identity);
-            if !differences.is_empty() {
-                return Err(RunError::Mismatch { path: path.to_owned(), differences });
-            }
+            let new = Manifest {
+                fingerprint: identity.fingerprint(),
+                identity: identity.clone(),
+                circumstances: circumstances.clone(),
+                pace: None,
+            };
+            write_manifest(path, &new)?;
+            new
+        };
+        let differences = identity.differences(&manifest.identity);
+        if !differences.is_empty() {
+            return Err(RunError::Mismatch { path: path.to_owned(), differences });
         }
         let (log, records) = open_records(path)?;
-        let identity = identity.clone();
-        let directory =
-            Self { path: path.to_owned(), identity, records, log, pending: fallback, _lock: lock };
+        let first =
+            Pace { jobs: manifest.circumstances.jobs, task_seconds: 0.0, wall_seconds: 0.0 };
+        let mut pace = manifest.pace.unwrap_or(first);
+        if pace.jobs != circumstances.jobs {
+            let wall_seconds = pace.of(&records);
+            let (jobs, task_seconds) = (circumstances.jobs, task_seconds(&records));
+            pace = Pace { jobs, task_seconds, wall_seconds };
+            manifest.pace = Some(pace);
+            write_manifest(path, &manifest)?;
+        }
+        let directory = Self {
+            path: path.to_owned(),
+            identity: identity.clone(),
+            records,
+            pace,
+            log,
+            pending: fallback,
+            _lock: lock,
+        };
         directory.write_submission()?;
         Ok(directory)
     }
@@ -216,6 +268,11 @@ impl RunDirectory {
     /// Finished tasks by id.
     pub fn records(&self) -> &BTreeMap<String, TaskRecord> {
         &self.records
+    }
+
+    /// Wall seconds that the finished tasks have taken together.
+    pub(super) fn wall_seconds(&self) -> f64 {
+        self.pace.of(&self.records)
     }
 
     /// Puts better first attempts before the fallback of a task that is not done; they reach the disk with
@@ -289,16 +346,24 @@ pub fn read_run(path: &Path) -> Result<Run, RunError> {
     Ok(Run { identity, circumstances, records })
 }
 
-/// The directory in `folder` that holds exactly this run, whatever its name is; of several the first by name.
-pub fn find_run(folder: &Path, identity: &Identity) -> Option<PathBuf> {
+/// The directory in `folder` that holds exactly this run, whatever its name is; of several the first by name. A timed run
+/// must also have been made with as many jobs and threads: what fits into a time depends on them.
+pub fn find_run(
+    folder: &Path,
+    identity: &Identity,
+    jobs: usize,
+    threads: usize,
+) -> Option<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     paths.sort();
     let wanted = identity.fingerprint();
-    let is_it = |path: &PathBuf| {
-        read_manifest(path).is_ok_and(|there| there.identity.fingerprint() == wanted)
+    let is_it = |there: Manifest| {
+        let made_by = (there.circumstances.jobs, there.circumstances.threads);
+        there.identity.fingerprint() == wanted
+            && (!identity.limits.is_timed() || made_by == (jobs, threads))
     };
-    paths.into_iter().find(is_it)
+    paths.into_iter().find(|path| read_manifest(path).is_ok_and(is_it))
 }
 
 /// Where a task's adapter is kept in the run at `run`.
@@ -339,19 +404,11 @@ fn lock(path: &Path) -> Result<File, RunError> {
     }
 }
 
-fn write_manifest(
-    path: &Path,
-    identity: &Identity,
-    circumstances: &Circumstances,
-) -> Result<(), RunError> {
+fn write_manifest(path: &Path, manifest: &Manifest) -> Result<(), RunError> {
     let recipe = path.join(RECIPE);
-    write_atomically(&recipe, identity.settings.as_bytes()).map_err(at("write", &recipe))?;
-    let manifest = Manifest {
-        fingerprint: identity.fingerprint(),
-        identity: identity.clone(),
-        circumstances: circumstances.clone(),
-    };
-    let mut text = serde_json::to_string_pretty(&manifest).expect("a manifest is plain data");
+    write_atomically(&recipe, manifest.identity.settings.as_bytes())
+        .map_err(at("write", &recipe))?;
+    let mut text = serde_json::to_string_pretty(manifest).expect("a manifest is plain data");
     text.push('\n');
     // Last: its presence says that the directory is a run's.
     let file = path.join(MANIFEST);
@@ -419,7 +476,7 @@ pub(super) mod tests {
     use super::super::manifest::tests::identity;
     use super::super::{execute, fallbacks};
     use super::*;
-    use crate::pipeline::mock::task;
+    use crate::pipeline::mock::{recipe, record, task};
     use crate::run::execute::tests::plan;
 
     pub(in crate::run) fn circumstances() -> Circumstances {
@@ -470,6 +527,36 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn the_wall_time_of_a_run_survives_a_change_of_jobs() {
+        let temporary = tempfile::tempdir().unwrap();
+        let with = |jobs| {
+            let circumstances = Circumstances { jobs, ..circumstances() };
+            let ids = identity(&["a", "b"]);
+            RunDirectory::open(temporary.path(), &ids, &circumstances, BTreeMap::new()).unwrap()
+        };
+        let finished = |id: &str, seconds| {
+            let mut record = record(&task(id), &recipe(), 1);
+            record.seconds.total = seconds;
+            record
+        };
+        let mut directory = with(1);
+        directory.append(finished("a", 6.0)).unwrap();
+        assert_eq!(directory.wall_seconds(), 6.0);
+        drop(directory);
+        let mut directory = with(2);
+        assert_eq!(directory.wall_seconds(), 6.0);
+        directory.append(finished("b", 8.0)).unwrap();
+        // A task that is gone back to.
+        directory.append(finished("a", 10.0)).unwrap();
+        assert_eq!(directory.wall_seconds(), 6.0 + (8.0 + 4.0) / 2.0);
+        drop(directory);
+        for jobs in [2, 4, 1] {
+            assert_eq!(with(jobs).wall_seconds(), 12.0, "{jobs}");
+        }
+        assert_eq!(read_run(temporary.path()).unwrap().circumstances.jobs, 1);
+    }
+
+    #[test]
     fn a_garbled_last_record_is_made_again_and_an_earlier_one_is_an_error() {
         let temporary = tempfile::tempdir().unwrap();
         let path = temporary.path().join("run");
@@ -506,13 +593,25 @@ pub(super) mod tests {
         }
         fs::create_dir(folder.path().join("a")).unwrap();
         let found = |ids| {
-            let path = find_run(folder.path(), &identity(ids))?;
+            let path = find_run(folder.path(), &identity(ids), 2, 8)?;
             Some(path.file_name()?.to_str()?.to_owned())
         };
         assert_eq!(found(&["a", "b"]).as_deref(), Some("b"));
         assert_eq!(found(&["a"]).as_deref(), Some("some-name"));
         assert_eq!(found(&["c"]), None);
-        assert_eq!(find_run(&folder.path().join("nowhere"), &identity(&["a"])), None);
+        assert_eq!(find_run(&folder.path().join("nowhere"), &identity(&["a"]), 1, 1), None);
+    }
+
+    #[test]
+    fn a_timed_run_is_found_only_with_the_jobs_and_threads_that_it_had() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut timed = identity(&["a"]);
+        timed.limits.budget_seconds = Some(1.0);
+        let path = folder.path().join("run");
+        RunDirectory::open(&path, &timed, &circumstances(), BTreeMap::new()).unwrap();
+        let found = |jobs, threads| find_run(folder.path(), &timed, jobs, threads);
+        assert_eq!(found(1, 1), Some(path));
+        assert_eq!((found(2, 1), found(1, 2)), (None, None));
     }
 
     #[test]

@@ -91,8 +91,8 @@ enum Message {
 struct Queue {
     tasks: Vec<Task>,
     order: Order,
-    /// The longest that an in-context baseline has taken, in seconds.
-    least: f64,
+    /// The shortest that an in-context baseline has taken, in seconds; `None` before the first.
+    least: Option<f64>,
     /// When the last task should have ended.
     deadline: Option<Deadline>,
 }
@@ -310,28 +310,29 @@ impl Queue {
         let tasks: Vec<Task> = tasks.iter().map(Task::without_answers).collect();
         let Some(total) = plan.limits.total_seconds else {
             let order = Order::each(&tasks, records);
-            return Self { tasks, order, least: 0.0, deadline: plan.schedule.deadline };
+            return Self { tasks, order, least: None, deadline: plan.schedule.deadline };
         };
         let known = |task: &Task| records.get(&task.id).cloned();
         let known: Vec<Option<TaskRecord>> = tasks.iter().map(known).collect();
         let standing =
             |record: &Option<TaskRecord>| Some(record.as_ref()?.standing(most_steps(plan)));
         let standings: Vec<_> = known.iter().map(standing).collect();
-        let spent: f64 = standings.iter().flatten().map(|standing| standing.seconds).sum();
-        let jobs = plan.schedule.jobs as f64;
-        let left = Duration::from_secs_f64((total - spent / jobs).max(0.0));
+        let so_far = directory.wall_seconds();
+        let left = Duration::from_secs_f64((total - so_far).max(0.0));
         let end = Deadline::after(Instant::now(), left);
         let deadline = Some(plan.schedule.deadline.map_or(end, |deadline| deadline.or_sooner(end)));
         if plan.limits.evenly {
             let order = Order::each(&tasks, records);
-            return Self { tasks, order, least: 0.0, deadline };
+            return Self { tasks, order, least: None, deadline };
         }
-        let given = (total - margin(total)) * jobs;
+        // The time of all workers together, of which the allocation takes off what was spent.
+        let spent: f64 = standings.iter().flatten().map(|standing| standing.seconds).sum();
+        let given = spent + (total - margin(total) - so_far) * plan.schedule.jobs as f64;
         let solved = |record: Option<TaskRecord>| Some(Solved { record: record?, adapter: None });
         let allocation = Allocation::new(&plan.recipe.schedule, given, &standings);
         let known = known.into_iter().map(solved).collect();
         let order = Order::Worth { allocation, known };
-        Self { tasks, order, least: 0.0, deadline }
+        Self { tasks, order, least: None, deadline }
     }
 
     /// Tasks that workers may be wanted for.
@@ -349,7 +350,8 @@ impl Queue {
             Order::Each(waiting) => {
                 // An even share of a total time ends by its own deadline.
                 let schedule = Schedule { deadline: self.deadline, ..*schedule };
-                let seconds = match schedule.share(now, waiting.len(), self.least) {
+                let least = self.least.unwrap_or(0.0);
+                let seconds = match schedule.share(now, waiting.len(), least) {
                     Share::Unlimited => None,
                     Share::Seconds(seconds) => Some(seconds),
                     Share::Nothing => return Next::Over,
@@ -360,14 +362,14 @@ impl Queue {
             }
             Order::Worth { allocation, known } => {
                 let left = self.deadline.map_or(f64::INFINITY, |deadline| deadline.left(now));
-                if left <= self.least {
+                if left <= 0.0 {
                     return Next::Over;
                 }
                 match allocation.turn() {
                     Turn::Over => Next::Over,
                     Turn::Wait => Next::Wait,
                     Turn::Work { task: index, seconds } => {
-                        let seconds = Some(seconds.max(self.least).min(left));
+                        let seconds = Some(seconds.min(left));
                         let task = self.tasks[index].clone();
                         let earlier = known[index].take();
                         Next::Work(Box::new(Work { index, task, seconds, earlier }))
@@ -387,7 +389,8 @@ impl Queue {
             // What nobody goes back to need not be held.
             known[index] = (standing.is_open && !is_hopeless).then(|| solved.clone());
         } else {
-            self.least = self.least.max(solved.record.seconds.baseline);
+            let seconds = solved.record.seconds.baseline;
+            self.least = Some(self.least.map_or(seconds, |least| least.min(seconds)));
         }
     }
 }
@@ -405,7 +408,7 @@ pub(super) mod tests {
     use super::super::directory::tests::open;
     use super::super::load_adapter;
     use super::*;
-    use crate::pipeline::mock::{Mock, recipe, task};
+    use crate::pipeline::mock::{Mock, recipe, record, task};
     use crate::run::{adapter_path, read_run};
 
     /// A plan with the mock model that takes no time.
@@ -498,6 +501,19 @@ pub(super) mod tests {
         let again = tempfile::tempdir().unwrap();
         let plan = Plan { replay: Some(Arc::new(replay)), shared_from: Some(own), ..plan };
         assert_eq!(run(again.path(), &plan).1, text);
+    }
+
+    #[test]
+    fn one_slow_baseline_does_not_say_what_tasks_take_at_least() {
+        let directory = tempfile::tempdir().unwrap();
+        let tasks = [task("a")];
+        let mut queue = Queue::new(&open(directory.path(), &["a"]).unwrap(), &tasks, &plan());
+        let mut solved = Solved { record: record(&tasks[0], &recipe(), 1), adapter: None };
+        for seconds in [2.0, 1.0, 30.0] {
+            solved.record.seconds.baseline = seconds;
+            queue.take_back(0, &mut solved, &plan());
+        }
+        assert_eq!(queue.least, Some(1.0));
     }
 
     #[test]

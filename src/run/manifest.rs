@@ -57,6 +57,13 @@ pub struct Limits {
     pub memory_bytes: u64,
 }
 
+impl Limits {
+    /// Whether the clock decides how much is done, so that jobs, threads and the machine do as well.
+    pub fn is_timed(&self) -> bool {
+        self.budget_seconds.is_some() || self.total_seconds.is_some()
+    }
+}
+
 /// A value that two identities do not share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {

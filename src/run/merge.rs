@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use super::{Identity, Run, RunDirectory, RunError, adapter_path, read_run};
 use crate::arc::write_atomically;
+use crate::pipeline::TaskRecord;
 
 /// Writes the run directory `out` from the shards at `paths`, and returns it.
 ///
-/// The submission has the bytes that a single run over all tasks would have written. Merging again into the
-/// same directory changes nothing.
+/// The submission has the bytes that a single run over all tasks would have written. Merging again into the same
+/// directory changes what the shards have changed since.
 ///
 /// # Errors
 /// [`RunError`] if the runs are not shards of the same run, if a task has no record, or if something cannot
@@ -33,14 +34,20 @@ pub fn merge(out: &Path, paths: &[PathBuf]) -> Result<RunDirectory, RunError> {
     let sources = sources(&whole, &runs)?;
     let mut directory = RunDirectory::open(out, &whole, &first.circumstances, BTreeMap::new())?;
     for (task, run) in whole.tasks.iter().zip(sources) {
-        if directory.records().contains_key(task) {
+        let record = &runs[run].records[task];
+        if directory.records().get(task).is_some_and(|there| is_same(there, record)) {
             continue;
         }
         copy_adapter(&adapter_path(&paths[run], task), &adapter_path(out, task))?;
-        directory.append(runs[run].records[task].clone())?;
+        directory.append(record.clone())?;
     }
     directory.write_submission()?;
     Ok(directory)
+}
+
+/// Whether two records tell of the same work. Their times do not count: JSON need not give back the last bit.
+fn is_same(a: &TaskRecord, b: &TaskRecord) -> bool {
+    (a.steps, &a.chunks, &a.attempts, &a.tests) == (b.steps, &b.chunks, &b.attempts, &b.tests)
 }
 
 /// For each task, which of the runs has its record.
@@ -61,12 +68,15 @@ fn sources(whole: &Identity, runs: &[Run]) -> Result<Vec<usize>, RunError> {
     Err(RunError::Incomplete { count, of, first: (*first).clone(), hint })
 }
 
-/// Copies the files of an adapter, if there is one.
+/// Copies the files of an adapter, if there is one, in the place of those that may be there.
 fn copy_adapter(from: &Path, to: &Path) -> Result<(), RunError> {
     let failed = |action, path: &Path| {
         let path = path.to_owned();
         move |source| RunError::Io { action, path, source }
     };
+    if to.exists() {
+        fs::remove_dir_all(to).map_err(failed("remove", to))?;
+    }
     if !from.is_dir() {
         return Ok(());
     }
@@ -124,6 +134,29 @@ mod tests {
         assert_eq!(read_run(&out).unwrap().records.len(), 5);
         let adapter = |run: &Path| load_adapter(&adapter_path(run, "d")).unwrap();
         assert_eq!(adapter(&out), adapter(&whole));
+    }
+
+    #[test]
+    fn merged_again_what_a_shard_has_changed_is_taken_over_and_nothing_else() {
+        let parent = tempfile::tempdir().unwrap();
+        let shards = ["1/2", "2/2"].map(|s| run(parent.path(), Some(s), 9));
+        let out = parent.path().join("merged");
+        drop(merge(&out, &shards).unwrap());
+        let mut record = read_run(&shards[0]).unwrap().records["e"].clone();
+        record.attempts.iter_mut().for_each(|attempts| attempts.swap(0, 1));
+        let identity = Identity { shard: "1/2".parse().ok(), ..identity(&IDS) };
+        let mut shard =
+            RunDirectory::open(&shards[0], &identity, &circumstances(), BTreeMap::new()).unwrap();
+        shard.append(record.clone()).unwrap();
+        // The adapter of another fit would be another one.
+        fs::remove_dir_all(adapter_path(&shards[0], "e")).unwrap();
+        for _ in 0..2 {
+            drop(merge(&out, &shards).unwrap());
+            assert_eq!(read_run(&out).unwrap().records["e"].attempts, record.attempts);
+            let lines = fs::read_to_string(out.join("records.jsonl")).unwrap().lines().count();
+            assert_eq!(lines, IDS.len() + 1);
+        }
+        assert!(!adapter_path(&out, "e").exists() && adapter_path(&out, "a").exists());
     }
 
     #[test]

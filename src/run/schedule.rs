@@ -70,8 +70,8 @@ impl Deadline {
 impl Schedule {
     /// How long the next of `waiting` tasks may take from `now` on.
     ///
-    /// Until the deadline, each waiting task gets the same share of the workers' time. `least` is what a
-    /// task takes at the very least (the in-context baseline), as far as is known.
+    /// Until the deadline, each waiting task gets the same share of the workers' time, raised to `least` and then cut
+    /// to the budget. `least` is what a task takes at the very least: the shortest in-context baseline so far.
     pub fn share(&self, now: Instant, waiting: usize, least: f64) -> Share {
         let Some(deadline) = self.deadline else {
             return self.budget_seconds.map_or(Share::Unlimited, Share::Seconds);
@@ -82,8 +82,8 @@ impl Schedule {
         }
         let workers = self.jobs.min(waiting).max(1);
         let share = left * workers as f64 / waiting.max(1) as f64;
-        let capped = self.budget_seconds.map_or(share, |budget| share.min(budget));
-        Share::Seconds(capped.max(least).min(left))
+        let budget = self.budget_seconds.unwrap_or(f64::INFINITY);
+        Share::Seconds(share.max(least).min(budget).min(left))
     }
 }
 
@@ -148,5 +148,13 @@ mod tests {
         assert_eq!(schedule.share(start, 2, 0.1), Share::Seconds(5.0));
         assert_eq!(schedule.share(start + Duration::from_secs(99), 2, 0.1), Share::Nothing);
         assert_eq!(schedule.share(start + Duration::from_secs(97), 2, 2.0), Share::Nothing);
+    }
+
+    #[test]
+    fn a_share_is_raised_to_the_least_but_not_above_the_budget() {
+        let start = Instant::now();
+        let share = |budget| schedule(budget, start, 100, 1).share(start, 1000, 2.0);
+        assert_eq!(share(None), Share::Seconds(2.0));
+        assert_eq!(share(Some(1.0)), Share::Seconds(1.0));
     }
 }

@@ -118,6 +118,20 @@ fn a_run_is_found_again_by_another_comparison_whatever_it_is_called_there() {
 }
 
 #[test]
+fn a_timed_run_is_shared_only_with_the_same_jobs() {
+    let place = place();
+    let runs = |jobs: &str, more: &[&str]| {
+        let args = [&COMPARE[..], &["--variants", "none", "--jobs", jobs], more].concat();
+        runs_made(&place, &args)
+    };
+    // Without a fit the time is never used up.
+    let timed = ["--budget", "60s"];
+    assert_eq!([runs("1", &timed), runs("1", &timed)], [1, 0]);
+    assert_eq!([runs("2", &timed), runs("2", &timed), runs("1", &timed)], [1, 0, 0]);
+    assert_eq!([runs("1", &[]), runs("2", &[])], [1, 0]);
+}
+
+#[test]
 fn a_variant_s_own_steps_win_and_none_at_all_is_zero_shot() {
     let place = place();
     let variants = r#"

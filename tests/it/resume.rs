@@ -54,6 +54,29 @@ fn an_interrupt_says_how_to_go_on_and_ends_with_130() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn an_interrupted_training_ends_with_130() {
+    let place = Place::new(&IDS);
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin("arc-ttt"));
+    command.args(["pretrain", "--tasks", "tasks", "--out", "run", "--device", "cpu"]);
+    // So many steps that the run cannot be over.
+    command.args(["--steps", "1000000", "--checkpoint-every", "0"]);
+    for small in ["d_model=32", "n_heads=4", "n_layers=1"] {
+        command.args(["--set", &format!("model.{small}")]);
+    }
+    command.args(["--set", "data.synth=0.0", "--set", "episode.cells_per_step=100"]);
+    command.current_dir(place.path("")).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    while !place.path("run/state.safetensors").exists() {
+        assert_eq!(child.try_wait().unwrap(), None);
+        sleep(Duration::from_millis(50));
+    }
+    let id = child.id().to_string();
+    Command::new("kill").args(["-s", "INT", &id]).status().unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
 #[test]
 fn jobs_and_threads_change_no_byte() {
     let place = Place::new(&IDS);
@@ -71,6 +94,14 @@ fn a_timed_run_can_be_repeated_to_the_byte() {
     place.arc(&timed).assert().success();
     place.arc(&["solve", "--replay", "timed", "--out", "again"]).assert().success();
     assert_eq!(place.read("again/submission.json"), place.read("timed/submission.json"));
+}
+
+#[test]
+fn a_shard_can_be_repeated_to_the_byte() {
+    let place = Place::new(&IDS[..3]);
+    let part = place.solve("part", &["--shard", "1/2"]);
+    place.arc(&["solve", "--replay", "part", "--out", "again"]).assert().success();
+    assert_eq!(place.read("again/submission.json"), part);
 }
 
 #[cfg(unix)]

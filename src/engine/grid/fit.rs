@@ -115,8 +115,11 @@ impl<'a> TaskFit<'a> {
         let weight_decay = config.weight_decay;
         let optimizers = Optimizers {
             adamw: AdamW { betas: config.betas, weight_decay },
-            muon: (config.matrix_learning_rate > 0.0)
-                .then_some(Muon { momentum: MOMENTUM, weight_decay }),
+            muon: (config.matrix_learning_rate > 0.0).then_some(Muon {
+                momentum: MOMENTUM,
+                weight_decay,
+                precision: config.precision,
+            }),
         };
         let e2e = formats.contains(&Format::E2e);
         let name = if let [task] = tasks { task.id.as_str() } else { "shared" };
@@ -184,7 +187,7 @@ impl Steps for TaskFit<'_> {
             };
             let moments = &mut self.parameters.moments[i];
             let value = &mut self.parameters.values[i];
-            if let (Moments::Muon(_), Some(muon)) = (&*moments, &self.optimizers.muon) {
+            if let (Moments::Muon { .. }, Some(muon)) = (&*moments, &self.optimizers.muon) {
                 // Its updates are of one size, whatever the gradient's: nothing to clip.
                 let rate = self.config.matrix_learning_rate * factor;
                 *value = muon.step(rate, value.clone(), gradient, moments);

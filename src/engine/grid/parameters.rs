@@ -22,9 +22,9 @@ pub(super) struct Optimizers {
 }
 
 impl Optimizers {
-    fn init(&self, value: &Tensor<2>, is_matrix: bool) -> Moments {
+    fn init(&self, name: &str, value: &Tensor<2>) -> Moments {
         match &self.muon {
-            Some(muon) if is_matrix => muon.init(value),
+            Some(muon) if is_matrix(name) => muon.init(name, value),
             _ => self.adamw.init(value),
         }
     }
@@ -75,7 +75,7 @@ impl Parameters {
             None => {
                 model.map(&mut |name, tensor| {
                     if name.starts_with("blocks.") {
-                        moments.push(optimizers.init(&tensor, is_matrix(name)));
+                        moments.push(optimizers.init(name, &tensor));
                         values.push(tensor.clone());
                     }
                     tensor
@@ -87,7 +87,7 @@ impl Parameters {
             values.push(model.start(0));
             values.push(model.frames.clone());
         }
-        moments.extend(values[moments.len()..].iter().map(|v| optimizers.init(v, false)));
+        moments.extend(values[moments.len()..].iter().map(|v| optimizers.adamw.init(v)));
         Self { method: plan.fit.method, shape, values, moments, n_adapter }
     }
 
