@@ -15,7 +15,7 @@ use crate::arc::{load_pair_folder, write_atomically};
 use crate::device::open;
 use crate::model::{StoredDtype, Weights};
 use crate::pretrain::{
-    Corpus, FormatProgress, HeldOut, LanguageModelConfig, LanguageTrainer, PretrainConfig,
+    Corpus, Evaluation, FormatProgress, LanguageModelConfig, LanguageTrainer, PretrainConfig,
     Progress, Trainer, Until,
 };
 use crate::public;
@@ -48,7 +48,9 @@ Examples:
 The folder given by --out holds state.safetensors (everything needed to go on) and model.safetensors
 (the averaged weights as 16-bit floats, for --model). Both are rewritten every few minutes.
 
-A line of progress has canvas cells a second, then the loss and the share of exact outputs of each format.
+A line of progress has canvas cells a second, then the loss and the share of exact outputs of each format in the steps
+since the last line. Every few minutes it also has those of the averaged weights: end-to-end on the trained tasks, with
+canvases as small as at the beginning of the run, and in-context on the held-out ones.
 
 A recipe whose [model] names an `architecture` trains a language model on the same tasks as text. Its weights are
 in the folder checkpoint/, as transformers (AutoModelForCausalLM, AutoTokenizer) and --model read it. Its progress has
@@ -254,7 +256,7 @@ impl<Train, Share, Evaluate, Save> Run<Train, Share, Evaluate, Save> {
     where
         Train: Fn(&mut T) -> anyhow::Result<Progress>,
         Share: Fn(&T) -> f64,
-        Evaluate: Fn(&T) -> anyhow::Result<Option<HeldOut>>,
+        Evaluate: Fn(&T) -> anyhow::Result<Evaluation>,
         Save: Fn(&T) -> anyhow::Result<()>,
     {
         let interrupted = super::interrupt::flag();
@@ -268,23 +270,26 @@ impl<Train, Share, Evaluate, Save> Run<Train, Share, Evaluate, Save> {
                 log.print((self.evaluate)(trainer)?);
                 saved = Instant::now();
             } else if log.seconds >= LOG_EVERY {
-                log.print(None);
+                log.print(Evaluation::default());
             }
         }
         (self.save)(trainer)?;
-        let held_out = (self.evaluate)(trainer)?;
-        log.print(held_out);
+        let evaluation = (self.evaluate)(trainer)?;
+        log.print(evaluation);
         let done = (self.share)(trainer) >= 1.0;
         if !done {
             eprintln!("interrupted; run the same command to go on");
         }
         if global.json {
+            let Evaluation { held_out, trained } = evaluation;
             let summary = serde_json::json!({
                 "steps": log.last.map_or(0, |p| p.step),
                 "seconds": log.last.map_or(0.0, |p| p.seconds),
                 "done": done,
                 "held_out_loss": held_out.map(|h| h.loss),
                 "held_out_exact": held_out.map(|h| h.exact),
+                "trained_loss": trained.map(|t| t.loss),
+                "trained_exact": trained.map(|t| t.exact),
                 "model": self.model,
             });
             terminal::print(&format!("{summary}\n"))?;
@@ -363,22 +368,18 @@ impl Log {
     fn add(&mut self, progress: &Progress) {
         self.seconds += progress.seconds - self.last.map_or(progress.seconds, |p| p.seconds);
         self.n_cells += progress.n_cells;
-        for (sum, p) in self.formats.iter_mut().zip(progress.formats) {
-            sum.loss += p.loss;
-            sum.exact += p.exact;
-            sum.queries += p.queries;
-        }
+        self.formats.iter_mut().zip(progress.formats).for_each(|(sum, p)| sum.add(p));
         self.last = Some(*progress);
     }
 
-    fn print(&mut self, held_out: Option<HeldOut>) {
-        if let Some(line) = self.line(held_out) {
+    fn print(&mut self, evaluation: Evaluation) {
+        if let Some(line) = self.line(evaluation) {
             eprintln!("{line}");
         }
         *self = Log { last: self.last, ..Log::new(self.unit) };
     }
 
-    fn line(&self, held_out: Option<HeldOut>) -> Option<String> {
+    fn line(&self, evaluation: Evaluation) -> Option<String> {
         let p = self.last?;
         let eta = p.seconds / p.share.max(1e-9) * (1.0 - p.share) / 60.0;
         let mut line = format!(
@@ -396,8 +397,11 @@ impl Log {
                     &format!("  {name} {:.4} {:>4.1} %", f.loss / n, 100.0 * f.exact as f32 / n);
             }
         }
-        if let Some(h) = held_out {
-            line += &format!("  held out {:.4} {:.1} %", h.loss, 100.0 * h.exact);
+        for (name, answers) in [("trained", evaluation.trained), ("held out", evaluation.held_out)]
+        {
+            if let Some(a) = answers {
+                line += &format!("  {name} {:.4} {:.1} %", a.loss, 100.0 * a.exact);
+            }
         }
         Some(line)
     }
@@ -406,20 +410,22 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pretrain::Answers;
 
     #[test]
     fn a_line_of_progress_has_the_family_s_unit_and_the_mean_of_its_steps() {
         let mut log = Log::new("tokens");
-        assert_eq!(log.line(None), None);
+        assert_eq!(log.line(Evaluation::default()), None);
         for step in 1..=3 {
             let format = FormatProgress { loss: 2.0 * step as f32, exact: step - 1, queries: 4 };
             let (seconds, share) = (60.0 + step as f64, 0.5);
             let formats = [format, FormatProgress::default()];
             log.add(&Progress { step, seconds, share, n_cells: 100, formats });
         }
-        let held_out = HeldOut { loss: 0.25, exact: 0.125 };
+        let held_out = Some(Answers { loss: 0.25, exact: 0.125 });
+        let evaluation = Evaluation { held_out, trained: None };
         assert_eq!(
-            log.line(Some(held_out)).unwrap(),
+            log.line(evaluation).unwrap(),
             "step      3    1.1 min  50.0 %     150 tokens/s  left 1 min  icl 1.0000 25.0 %  held out 0.2500 12.5 %"
         );
     }

@@ -12,7 +12,8 @@ use super::moving::{Mover, Moving};
 use super::sample::Drawn;
 use super::state::fingerprint;
 use super::{
-    Corpus, FormatProgress, HeldOut, PretrainConfig, PretrainError, Progress, Sampler, Until,
+    Answers, Corpus, Evaluation, FormatProgress, PretrainConfig, PretrainError, Progress, Sampler,
+    Until,
 };
 use crate::arc::write_atomically;
 use crate::contamination::TrainingPairs;
@@ -288,9 +289,9 @@ impl<'a> LanguageTrainer<'a> {
     ///
     /// # Errors
     /// Never for episodes that were encoded here.
-    pub fn evaluate(&self) -> Result<Option<HeldOut>, PretrainError> {
+    pub fn evaluate(&self) -> Result<Evaluation, PretrainError> {
         let model = self.averaged();
-        let (mut loss, mut exact, mut n) = (0.0, 0, 0);
+        let mut sum = FormatProgress::default();
         for drawn in self.sampler.held_out_episodes() {
             let Some(mut sequence) = self.sequence(&drawn) else { continue };
             // Of the query's output alone.
@@ -298,11 +299,10 @@ impl<'a> LanguageTrainer<'a> {
             sequence.targets[..last].fill(false);
             let batch = Batch::padded(std::slice::from_ref(&sequence))?;
             let (mean, hits) = model.loss_and_hits(&batch, None)?;
-            loss += f64::from(mean.into_scalar::<f32>());
-            exact += usize::from(hits.iter().all(|&hit| hit));
-            n += 1;
+            let exact = usize::from(hits.iter().all(|&hit| hit));
+            sum.add(FormatProgress { loss: mean.into_scalar(), exact, queries: 1 });
         }
-        Ok((n > 0).then(|| HeldOut { loss: loss / n as f64, exact: exact as f64 / n as f64 }))
+        Ok(Evaluation { held_out: Answers::of(sum), trained: None })
     }
 }
 
@@ -382,9 +382,9 @@ mod tests {
         let learnt = sequence.tokens.iter().zip(&sequence.targets).filter(|(_, t)| **t);
         let learnt: Vec<u32> = learnt.map(|(token, _)| *token).collect();
         assert_eq!(ends(&learnt), ends(&sequence.tokens) - 1, "all answers but the first");
-        let before = trainer.evaluate().unwrap().unwrap().loss;
+        let before = trainer.evaluate().unwrap().held_out.unwrap().loss;
         steps(&mut trainer, 60, Until::Steps(60));
-        let after = trainer.evaluate().unwrap().unwrap().loss;
+        let after = trainer.evaluate().unwrap().held_out.unwrap().loss;
         assert!(after < 0.8 * before, "loss {before} → {after}");
     }
 

@@ -14,4 +14,4 @@ pub use config::{
 pub use language::{LanguageModelConfig, LanguageTrainer};
 pub use sample::{Corpus, Sampler, Source};
 pub use state::TrainState;
-pub use train::{FormatProgress, HeldOut, Progress, Trainer};
+pub use train::{Answers, Evaluation, FormatProgress, Progress, Trainer};

@@ -288,11 +288,23 @@ impl<'a> Sampler<'a> {
         sources.flat_map(|source| (0..4).map(move |index| episode(source, index))).collect()
     }
 
-    /// The episodes of the held-out tasks, as batches.
-    pub fn held_out(&self) -> Vec<Encoded> {
+    /// The same end-to-end episode of each trained task at every call, on canvases that the run begins with.
+    fn trained_episodes(&self) -> impl Iterator<Item = Drawn> {
+        let limit = self.config.episode.max_cells_at(0.0);
+        self.usable.iter().filter(move |(_, least)| *least <= limit).map(move |&(row, _)| {
+            let source = &self.corpus.train[row];
+            let mut rng = stream(self.config.seed, &source.id, "trained", 0);
+            let pairs = draw_pairs(source, 1, limit, self.config, &mut rng);
+            Drawn { told: true, ..e2e_episode(pairs, row, self.config, &mut rng) }
+        })
+    }
+
+    /// The episodes of the held-out tasks, and with `trained` those of the trained ones, as batches.
+    pub fn evaluation(&self, trained: bool) -> Vec<Encoded> {
         let mut batches: Vec<Encoded> = Vec::new();
         let most = self.config.episode.cells_per_step;
-        for drawn in self.held_out_episodes() {
+        let trained = trained.then(|| self.trained_episodes()).into_iter().flatten();
+        for drawn in self.held_out_episodes().into_iter().chain(trained) {
             if batches.last().is_none_or(|b| b.batch.n_cells() >= most) {
                 batches.push(Encoded::default());
             }

@@ -48,13 +48,41 @@ pub struct FormatProgress {
     pub queries: usize,
 }
 
-/// Result on the held-out tasks.
+impl FormatProgress {
+    /// Adds what further queries had.
+    pub fn add(&mut self, other: Self) {
+        self.loss += other.loss;
+        self.exact += other.exact;
+        self.queries += other.queries;
+    }
+}
+
+/// What the averaged weights do on fixed episodes.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Evaluation {
+    /// On the held-out tasks, in-context; `None` if none is held out.
+    pub held_out: Option<Answers>,
+    /// On the trained tasks, end-to-end, with canvases as small as at the beginning of the run, so that phases can be compared;
+    /// `None` if none is trained in this format. The steps' own loss is that of weights in motion on canvases that grow.
+    pub trained: Option<Answers>,
+}
+
+/// How well queries are answered.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct HeldOut {
+pub struct Answers {
     /// Mean cross-entropy a cell, in nats.
     pub loss: f64,
     /// Share of queries whose every cell was right.
     pub exact: f64,
+}
+
+impl Answers {
+    /// The means of sums over queries; `None` if there are none.
+    pub(super) fn of(sum: FormatProgress) -> Option<Self> {
+        let n = sum.queries as f64;
+        let mean = || Self { loss: f64::from(sum.loss) / n, exact: sum.exact as f64 / n };
+        (sum.queries > 0).then(mean)
+    }
 }
 
 /// A training run in memory.
@@ -217,19 +245,17 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Loss and exact answers of the averaged weights on the held-out tasks; `None` if none is held out.
-    pub fn evaluate(&self) -> Option<HeldOut> {
+    /// What the averaged weights do on the held-out and on the trained tasks.
+    pub fn evaluate(&self) -> Evaluation {
         let model = self.averaged();
-        let (mut loss, mut exact, mut n) = (0.0, 0, 0);
-        for encoded in self.sampler.held_out() {
-            let log_probs = log_probabilities(model.forward(&encoded.batch, None, None));
-            for p in by_format(&encoded, &log_probs) {
-                loss += f64::from(p.loss);
-                exact += p.exact;
-                n += p.queries;
-            }
+        let table = &self.moving.trained[0].average;
+        let mut sums = [FormatProgress::default(); 2];
+        for encoded in self.sampler.evaluation(self.fits_tasks()) {
+            let log_probs = log_probabilities(model.forward(&encoded.batch, Some(table), None));
+            sums.iter_mut().zip(by_format(&encoded, &log_probs)).for_each(|(sum, p)| sum.add(p));
         }
-        (n > 0).then(|| HeldOut { loss: loss / n as f64, exact: exact as f64 / n as f64 })
+        let [held_out, trained] = sums.map(Answers::of);
+        Evaluation { held_out, trained }
     }
 
     /// Takes one step.
@@ -539,13 +565,17 @@ mod tests {
             p.formats.iter().map(|f| f.loss).sum::<f32>()
                 / p.formats.iter().map(|f| f.queries).sum::<usize>() as f32
         };
+        let before = trainer.evaluate();
         let first = loss(trainer.train_step(Until::Steps(400)).unwrap());
         for _ in 0..360 {
             trainer.train_step(Until::Steps(400)).unwrap();
         }
         let last = loss(trainer.train_step(Until::Steps(400)).unwrap());
         assert!(last < 0.95 * first, "loss {first} → {last}");
-        assert!(trainer.evaluate().is_some());
+        let after = trainer.evaluate();
+        let [before, after] =
+            [before, after].map(|e| (e.trained.unwrap().loss, e.held_out.is_some()));
+        assert!(after.0 < 0.9 * before.0 && after.1, "{before:?} → {after:?}");
     }
 
     #[test]
@@ -683,13 +713,14 @@ mod tests {
     }
 
     #[test]
-    fn without_tasks_held_out_there_is_nothing_to_evaluate() {
+    fn without_tasks_held_out_or_with_tokens_there_is_nothing_to_evaluate() {
         let mut config = config();
         config.data.hold_out_every = 0;
+        config.episode.e2e_share = 0.0;
         let corpus = Corpus::new(tasks(), Vec::new(), &config);
         let trainer = Trainer::new(&config, &corpus, None, &Device::flex()).unwrap();
-        assert!(trainer.sampler.held_out().is_empty());
-        assert_eq!(trainer.evaluate(), None);
+        assert!(trainer.sampler.evaluation(false).is_empty());
+        assert_eq!(trainer.evaluate(), Evaluation::default());
     }
 
     #[test]
