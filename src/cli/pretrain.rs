@@ -381,7 +381,7 @@ impl Log {
 
     fn line(&self, evaluation: Evaluation) -> Option<String> {
         let p = self.last?;
-        let eta = p.seconds / p.share.max(1e-9) * (1.0 - p.share) / 60.0;
+        let eta = p.seconds / p.share.max(1e-9) * (1.0 - p.share).max(0.0) / 60.0;
         let mut line = format!(
             "step {:>6}  {:>5.1} min  {:>4.1} %  {:>6.0} {}/s  left {eta:.0} min",
             p.step,
