@@ -383,13 +383,17 @@ impl Log {
         let p = self.last?;
         let eta = p.seconds / p.share.max(1e-9) * (1.0 - p.share).max(0.0) / 60.0;
         let mut line = format!(
-            "step {:>6}  {:>5.1} min  {:>4.1} %  {:>6.0} {}/s  left {eta:.0} min",
+            "step {:>6}  {:>5.1} min  {:>4.1} %",
             p.step,
             p.seconds / 60.0,
-            100.0 * p.share,
-            self.n_cells as f64 / self.seconds.max(1e-9),
-            self.unit,
+            100.0 * p.share
         );
+        // How long the first step of a process took is not known.
+        if self.seconds > 0.0 {
+            let rate = self.n_cells as f64 / self.seconds;
+            line += &format!("  {rate:>6.0} {}/s", self.unit);
+        }
+        line += &format!("  left {eta:.0} min");
         for (name, f) in ["icl", "e2e"].iter().zip(self.formats) {
             if f.queries > 0 {
                 let n = f.queries as f32;
