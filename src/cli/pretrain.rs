@@ -20,7 +20,7 @@ use crate::pretrain::{
 };
 use crate::public;
 
-/// The recipe that made the shipped model.
+/// The settings of a run that is given none.
 const DEFAULT_RECIPE: &str = include_str!("../../data/recipes/pretrain.toml");
 
 /// The averaged weights in a run's folder.
@@ -56,7 +56,7 @@ A recipe whose [model] names an `architecture` trains a language model on the sa
 in the folder checkpoint/, as transformers (AutoModelForCausalLM, AutoTokenizer) and --model read it. Its progress has
 tokens a second, and an output is exact if each of its tokens is the most probable one behind the right ones.")]
 pub struct Args {
-    /// Settings: a TOML file; without it, those that made the shipped model
+    /// Settings: a TOML file; without it, the built-in ones (data/recipes/pretrain.toml)
     #[arg(long, value_name = "FILE")]
     recipe: Option<PathBuf>,
     /// Changes one setting, such as `model.n_layers=6`; may be given several times
