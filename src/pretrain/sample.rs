@@ -113,14 +113,19 @@ pub struct Drawn {
     pub task: usize,
     /// Whether queries are told the shapes of their outputs.
     pub told: bool,
+    /// Height and width of the canvas of queries that are not told.
+    pub canvas: (usize, usize),
 }
 
 impl Drawn {
     /// Adds the episode to a batch.
     pub fn encode(&self, into: &mut Encoded) {
-        let canvas = canvas_of(&self.episode.pairs);
         into.add(&self.episode, self.format, self.task, |pair| {
-            if self.told { Told::Shape(pair.output.shape()) } else { Told::Nothing { canvas } }
+            if self.told {
+                Told::Shape(pair.output.shape())
+            } else {
+                Told::Nothing { canvas: self.canvas }
+            }
         });
     }
 }
@@ -263,8 +268,10 @@ impl<'a> Sampler<'a> {
         };
         let source = &self.corpus.train[row];
         if rng.random::<f64>() < episode.e2e_share {
-            let pairs = draw_pairs(source, episode.e2e_pairs, limit, self.config, rng);
-            e2e_episode(pairs, row, self.config, rng)
+            // The canvas is the task's, as in a fit: a pair's own would give away the shape of its output.
+            let n = episode.e2e_pairs.max(episode.pairs[0]);
+            let pairs = draw_pairs(source, n, limit, self.config, rng);
+            e2e_episode(&pairs, episode.e2e_pairs, row, self.config, rng)
         } else {
             let n = rng.random_range(episode.pairs[0]..=episode.pairs[1]);
             icl_episode(draw_pairs(source, n, limit, self.config, rng), self.config, rng)
@@ -295,7 +302,7 @@ impl<'a> Sampler<'a> {
             let source = &self.corpus.train[row];
             let mut rng = stream(self.config.seed, &source.id, "trained", 0);
             let pairs = draw_pairs(source, 1, limit, self.config, &mut rng);
-            Drawn { told: true, ..e2e_episode(pairs, row, self.config, &mut rng) }
+            Drawn { told: true, ..e2e_episode(&pairs, 1, row, self.config, &mut rng) }
         })
     }
 
@@ -383,19 +390,26 @@ fn icl_episode(pairs: Vec<Example>, config: Settings<'_>, rng: &mut ChaCha8Rng) 
         .map(|target| Query { target, context: (0..n).filter(|&i| i != target).collect() })
         .collect();
     let told = rng.random::<f64>() >= config.episode.untold;
-    let episode = Episode { pairs: show(&pairs, frame, output), queries, frame: None };
-    Drawn { episode, format: Format::Icl, task: 0, told }
+    let pairs = show(&pairs, frame, output);
+    let canvas = canvas_of(&pairs);
+    let episode = Episode { pairs, queries, frame: None };
+    Drawn { episode, format: Format::Icl, task: 0, told, canvas }
 }
 
+/// An end-to-end episode of the first `n` of these pairs of a task, all of which its canvas could hold.
 fn e2e_episode(
-    pairs: Vec<Example>,
+    pairs: &[Example],
+    n: usize,
     task: usize,
     config: Settings<'_>,
     rng: &mut ChaCha8Rng,
 ) -> Drawn {
     let frame = draw_frame(config, rng);
-    let queries = (0..pairs.len()).map(|target| Query { target, context: Vec::new() }).collect();
+    let queries = (0..n).map(|target| Query { target, context: Vec::new() }).collect();
     let told = rng.random::<f64>() >= config.episode.untold;
-    let episode = Episode { pairs: show(&pairs, frame, frame), queries, frame: Some(frame) };
-    Drawn { episode, format: Format::E2e, task, told }
+    let mut pairs = show(pairs, frame, frame);
+    let canvas = canvas_of(&pairs);
+    pairs.truncate(n);
+    let episode = Episode { pairs, queries, frame: Some(frame) };
+    Drawn { episode, format: Format::E2e, task, told, canvas }
 }
