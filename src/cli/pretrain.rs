@@ -218,6 +218,12 @@ fn corpus<M>(args: &Args, config: &PretrainConfig<M>) -> anyhow::Result<Corpus> 
             "note: {strangers} of {all} sets of further pairs are of no task of {tasks}; they are left out"
         );
     }
+    // The list guards against contamination, so that a misspelt id should not pass unseen.
+    let unknown: Vec<&str> =
+        config.data.exclude.iter().map(String::as_str).filter(|id| is_strange(id)).collect();
+    if !unknown.is_empty() {
+        eprintln!("note: data.exclude names no task of {}: {}", args.tasks, unknown.join(", "));
+    }
     Ok(Corpus::new(tasks, generated, config))
 }
 

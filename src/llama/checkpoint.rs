@@ -15,7 +15,7 @@ use super::model::Llama;
 use super::tokenizer::TOKENIZER;
 use crate::contamination::TrainingPairs;
 use crate::memory::{map_file, release};
-use crate::model::{HostTensor, to_host};
+use crate::model::{HostTensor, serialize, to_host};
 
 const ONE_FILE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -334,14 +334,14 @@ pub fn checkpoint_bytes(model: &Llama, pairs: Option<&TrainingPairs>) -> Vec<u8>
         .collect();
     let views = stored.iter().map(|(name, shape, bytes)| {
         let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
-        (name, view.expect("as many values as the shape says"))
+        (name.as_str(), view.expect("as many values as the shape says"))
     });
     let mut header = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     if let Some(pairs) = pairs {
         let hashes: Vec<String> = pairs.hashes().iter().map(|h| format!("{h:016x}")).collect();
         header.insert(TRAINING_PAIRS.to_owned(), hashes.concat());
     }
-    safetensors::serialize(views, Some(header)).expect("valid names and shapes")
+    serialize(views, header)
 }
 
 /// What a checkpoint says that it may have been trained on; `None` if it says nothing, as others' do.

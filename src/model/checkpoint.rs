@@ -198,9 +198,28 @@ impl Weights {
             let starts = serde_json::to_string(&self.starts).expect("plain names");
             metadata.insert(STARTS_KEY.to_owned(), starts);
         }
-        safetensors::serialize(views.chain(manifest), Some(metadata))
-            .expect("valid names and shapes")
+        serialize(views.chain(manifest), metadata)
     }
+}
+
+/// The bytes of a safetensors file, the same for the same content: the library writes the entries of the metadata in an order that
+/// changes from run to run.
+///
+/// # Panics
+/// If the library refuses names or shapes.
+pub(crate) fn serialize<'a>(
+    views: impl Iterator<Item = (&'a str, TensorView<'a>)>,
+    metadata: HashMap<String, String>,
+) -> Vec<u8> {
+    let bytes = safetensors::serialize(views, Some(metadata)).expect("valid names and shapes");
+    let (size, rest) = bytes.split_first_chunk::<8>().expect("the size of the header");
+    let (header, tensors) = rest.split_at(u64::from_le_bytes(*size) as usize);
+    let mut header: serde_json::Value = serde_json::from_slice(header).expect("a JSON header");
+    header.sort_all_objects();
+    let mut header = header.to_string().into_bytes();
+    // Tensors begin at a multiple of eight bytes.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    [&(header.len() as u64).to_le_bytes(), header.as_slice(), tensors].concat()
 }
 
 fn encode(values: &[f32], dtype: StoredDtype) -> Vec<u8> {

@@ -15,8 +15,8 @@ pub use canvas::{
     Batch, Canvas, Conditioning, FrameCode, MASK, N_EMBED_ROWS, N_FRAME_ROWS, N_FRAME_TOKENS, PAD,
     UNKNOWN,
 };
-pub(crate) use checkpoint::read_tensor;
 pub use checkpoint::{CheckpointError, StoredDtype, Weights};
+pub(crate) use checkpoint::{read_tensor, serialize};
 pub use grid_model::{ContextTokens, GridModel, GridModelConfig, Lora};
 pub(crate) use grid_model::{normal, to_device, to_host};
 pub use loss::{cross_entropy, log_probabilities};

@@ -139,8 +139,13 @@ impl<'a> Solving<'a> {
         let visits = record.parts.iter().filter(|part| part.left_out.is_none()).count();
         let views = (record.views * visits).max(1) as f64;
         self.writes = self.recipe.family != Family::Grid;
-        let share = share_of_baseline(self.task, self.format(), self.writes);
+        let share = share_of_baseline(self.task, self.format(), self.writes) * self.calls();
         self.seconds_per_view = record.seconds.predict / views / share;
+    }
+
+    /// How often the model is called under a view.
+    fn calls(&self) -> f64 {
+        1.0 + if self.writes { 0.0 } else { self.recipe.views.rounds as f64 }
     }
 
     /// The format that is fitted: with one demonstration none can be left out.
@@ -221,7 +226,7 @@ impl<'a> Solving<'a> {
             return Ok(Fitted::none(StopReason::NotFitted, note));
         }
         let share = share_of_baseline(self.task, config.format, self.writes);
-        let per_view = share * self.seconds_per_view / (1.0 - self.scoring());
+        let per_view = share * self.seconds_per_view * self.calls() / (1.0 - self.scoring());
         let left = self.clock.left();
         let seconds = left.map(|s| fit_seconds(s, self.views.len(), per_view));
         let cost = if self.writes { WRITER_STEP_COST } else { STEP_COST };
@@ -647,6 +652,20 @@ mod tests {
             assert_eq!(solving.fit(None, &mut |_| {}).is_ok(), is_fitted, "{id}");
             assert_eq!(solving.seconds_per_view < 0.1, is_fitted, "{id}");
         }
+    }
+
+    #[test]
+    fn a_view_that_is_predicted_again_costs_as_often_as_much() {
+        let (engine, task) = (Mock::default(), task("a").without_answers());
+        let cost = |rounds: usize| {
+            let mut recipe = recipe();
+            recipe.views.rounds = rounds;
+            let mut solving = Solving::begin(&engine, &task, &recipe, limits());
+            solving.seconds_per_view = 0.1;
+            solving.fit(None, &mut |_| {}).unwrap();
+            solving.seconds_per_view
+        };
+        assert!((cost(2) / cost(0) - 3.0).abs() < 1e-9, "{} {}", cost(2), cost(0));
     }
 
     #[test]

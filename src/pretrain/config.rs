@@ -59,6 +59,25 @@ impl<M> PretrainConfig<M> {
         if let Some((key, _)) = counts.iter().find(|(_, n)| *n == 0) {
             return Some(format!("{key} must be at least 1"));
         }
+        let sizes = [
+            ("optimizer.matrix_learning_rate", optimizer.matrix_learning_rate),
+            ("optimizer.learning_rate", optimizer.learning_rate),
+            ("optimizer.task_learning_rate", optimizer.task_learning_rate),
+            ("optimizer.weight_decay", optimizer.weight_decay),
+            ("optimizer.clip_norm", optimizer.clip_norm),
+        ];
+        if let Some((key, value)) = sizes.iter().find(|(_, v)| !v.is_finite() || *v < 0.0) {
+            return Some(format!("{key} is {value}; it must be a number of at least 0"));
+        }
+        let decays = [
+            ("optimizer.betas", &optimizer.betas[..]),
+            ("optimizer.task_betas", &optimizer.task_betas),
+            ("optimizer.momentum", std::slice::from_ref(&optimizer.momentum)),
+        ];
+        let is_decay = |decay: &f64| (0.0..1.0).contains(decay);
+        if let Some((key, _)) = decays.iter().find(|(_, decays)| !decays.iter().all(is_decay)) {
+            return Some(format!("{key} must be from 0 to less than 1"));
+        }
         let ([few, many], [first, last]) = (episode.pairs, episode.synth_difficulty);
         let weights = [data.collected, data.synth];
         let fixed_rules = data.synth_tasks > 0;
@@ -68,6 +87,16 @@ impl<M> PretrainConfig<M> {
                 "data.collected and data.synth must be numbers of at least 0".to_owned(),
             ),
             (weights == [0.0; 2], "data.collected and data.synth are both 0; raise one".to_owned()),
+            (
+                data.hold_out_every == 1,
+                "data.hold_out_every is 1, which holds every task out; it must be 0 or at least 2"
+                    .to_owned(),
+            ),
+            (
+                fixed_rules && data.collected == 0.0,
+                "data.synth_tasks are drawn as the collected tasks are; raise data.collected, or set them to 0"
+                    .to_owned(),
+            ),
             (
                 few < 2 || many < few,
                 "episode.pairs must be two numbers, the first at least 2, in order".to_owned(),
@@ -347,13 +376,20 @@ mod tests {
             ("episode", "synth_difficulty", "[0, 5]"),
             ("episode", "untold", "-0.1"),
             ("episode", "growth", "nan"),
+            ("data", "hold_out_every", "1"),
             ("optimizer", "decay_from", "1.1"),
+            ("optimizer", "learning_rate", "-1.0"),
+            ("optimizer", "matrix_learning_rate", "inf"),
+            ("optimizer", "betas", "[1.0, 0.95]"),
+            ("optimizer", "momentum", "1.0"),
         ] {
             let problem = problem(section, &[(key, value)]).expect(key);
             assert!(problem.contains(&format!("{section}.{key}")), "{problem}");
         }
         let without = problem("data", &[("collected", "0.0"), ("synth", "0.0")]).unwrap();
         assert!(without.contains("both 0"), "{without}");
+        let undrawn = problem("data", &[("collected", "0.0"), ("synth_tasks", "5")]).unwrap();
+        assert!(undrawn.contains("raise data.collected"), "{undrawn}");
         let few = problem("data", &[("synth_tasks", "1"), ("synth_pairs", "1")]).unwrap();
         assert!(few.contains("data.synth_pairs must be at least 2"), "{few}");
         // Only tasks of the generators' own need the room; their stream takes what it needs.

@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::moving::{Mover, Moving};
+use super::moving::{Mover, Moving, Origin};
 use super::sample::Drawn;
 use super::state::fingerprint;
 use super::{
@@ -141,8 +141,9 @@ impl<'a> LanguageTrainer<'a> {
     /// # Errors
     /// [`PretrainError`] if the state is damaged or of another run.
     pub fn resume(&mut self, path: &Path) -> Result<(), PretrainError> {
-        let pairs = fingerprint(&self.training_pairs);
-        self.moving.resume(path, self.config, &self.corpus.task_ids(), &pairs, &self.device)
+        let (tasks, pairs) = self.origin();
+        let origin = Origin { tasks: &tasks, pairs: &pairs, initial: "" };
+        self.moving.resume(path, self.config, origin, &self.device)
     }
 
     /// Saves everything that the next step depends on.
@@ -150,8 +151,14 @@ impl<'a> LanguageTrainer<'a> {
     /// # Errors
     /// [`PretrainError::Io`] if the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), PretrainError> {
-        let pairs = fingerprint(&self.training_pairs);
-        self.moving.save(path, self.config, &self.corpus.task_ids(), &pairs)
+        let (tasks, pairs) = self.origin();
+        let origin = Origin { tasks: &tasks, pairs: &pairs, initial: "" };
+        self.moving.save(path, self.config, origin)
+    }
+
+    /// The tasks, and the fingerprint of their pairs.
+    fn origin(&self) -> (Vec<String>, String) {
+        (self.corpus.task_ids(), fingerprint(&self.training_pairs))
     }
 
     /// Steps done.

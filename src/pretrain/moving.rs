@@ -46,6 +46,17 @@ pub(super) struct Moving {
     on_cpu: bool,
 }
 
+/// What a run was begun with; it is only gone on with the same.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin<'a> {
+    /// Ids of the tasks.
+    pub(super) tasks: &'a [String],
+    /// Fingerprint of their pairs.
+    pub(super) pairs: &'a str,
+    /// SHA-256 of the weights; empty for random ones.
+    pub(super) initial: &'a str,
+}
+
 impl Moving {
     /// Tensors at a run's beginning; `mover` says by name and shape what moves each.
     pub(super) fn new(
@@ -73,8 +84,7 @@ impl Moving {
         &mut self,
         path: &Path,
         config: &PretrainConfig<M>,
-        tasks: &[String],
-        pairs: &str,
+        Origin { tasks, pairs, initial }: Origin<'_>,
         device: &Device,
     ) -> Result<(), PretrainError> {
         let (state, tensors) = TrainState::<M>::load(path)?;
@@ -87,6 +97,10 @@ impl Moving {
         }
         if state.pairs.is_some_and(|of_state| of_state != pairs) {
             return Err(other("other pairs: give the same --tasks and --re-arc"));
+        }
+        // Without --init whatever it began with is gone on with.
+        if !initial.is_empty() && state.initial.is_some_and(|of_state| of_state != initial) {
+            return Err(other("other weights to begin with: give the same --init, or none"));
         }
         let find = |name: String| {
             tensors.get(&name).cloned().ok_or_else(|| other(&format!("no tensor `{name}`")))
@@ -110,8 +124,7 @@ impl Moving {
         &self,
         path: &Path,
         config: &PretrainConfig<M>,
-        tasks: &[String],
-        pairs: &str,
+        Origin { tasks, pairs, initial }: Origin<'_>,
     ) -> Result<(), PretrainError> {
         let mut tensors = BTreeMap::new();
         for t in &self.trained {
@@ -121,8 +134,14 @@ impl Moving {
                 tensors.insert(format!("moment{i}.{}", t.name), m);
             }
         }
-        let (config, tasks, pairs) = (config.clone(), tasks.to_vec(), Some(pairs.to_owned()));
-        let state = TrainState { config, tasks, pairs, step: self.step, seconds: self.seconds };
+        let state = TrainState {
+            config: config.clone(),
+            tasks: tasks.to_vec(),
+            pairs: Some(pairs.to_owned()),
+            initial: Some(initial.to_owned()),
+            step: self.step,
+            seconds: self.seconds,
+        };
         state.save(&tensors, path)
     }
 

@@ -25,6 +25,9 @@ pub struct TrainState<M = GridModelConfig> {
     /// Fingerprint of the pairs trained on; states of earlier versions have none.
     #[serde(default)]
     pub pairs: Option<String>,
+    /// SHA-256 of the weights that the run began with, empty for random ones; states of earlier versions do not say.
+    #[serde(default)]
+    pub initial: Option<String>,
     /// Steps done.
     pub step: usize,
     /// Seconds of training so far.

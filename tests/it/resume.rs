@@ -54,27 +54,56 @@ fn an_interrupt_says_how_to_go_on_and_ends_with_130() {
     }
 }
 
-#[cfg(unix)]
-#[test]
-fn an_interrupted_training_ends_with_130() {
-    let place = Place::new(&IDS);
+/// Begins or goes on with a small training of so many steps, which is saved after each.
+fn training(place: &Place, out: &str, steps: &str) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin("arc-ttt"));
-    command.args(["pretrain", "--tasks", "tasks", "--out", "run", "--device", "cpu"]);
-    // So many steps that the run cannot be over.
-    command.args(["--steps", "1000000", "--checkpoint-every", "0"]);
+    command.args(["pretrain", "--tasks", "tasks", "--out", out, "--device", "cpu"]);
+    command.args(["--steps", steps, "--checkpoint-every", "0"]);
     for small in ["d_model=32", "n_heads=4", "n_layers=1"] {
         command.args(["--set", &format!("model.{small}")]);
     }
     command.args(["--set", "data.synth=0.0", "--set", "episode.cells_per_step=100"]);
     command.current_dir(place.path("")).stderr(Stdio::null());
-    let mut child = command.spawn().unwrap();
-    while !place.path("run/state.safetensors").exists() {
-        assert_eq!(child.try_wait().unwrap(), None);
-        sleep(Duration::from_millis(50));
+    command
+}
+
+/// Sends a training a signal once it has saved something new, unless it is over; its exit code.
+#[cfg(unix)]
+fn signal_training(place: &Place, mut training: Command, signal: &str) -> Option<i32> {
+    let saved = || {
+        let state = std::fs::metadata(place.path("run/state.safetensors"));
+        state.and_then(|file| file.modified()).ok()
+    };
+    let before = saved();
+    let mut child = training.spawn().unwrap();
+    while saved() == before && child.try_wait().unwrap().is_none() {
+        sleep(Duration::from_millis(5));
     }
     let id = child.id().to_string();
-    Command::new("kill").args(["-s", "INT", &id]).status().unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    Command::new("kill").args(["-s", signal, &id]).stderr(Stdio::null()).status().unwrap();
+    child.wait().unwrap().code()
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_training_ends_with_130() {
+    let place = Place::new(&IDS);
+    // So many steps that the run cannot be over.
+    let code = signal_training(&place, training(&place, "run", "1000000"), "INT");
+    assert_eq!(code, Some(130));
+}
+
+#[cfg(unix)]
+#[test]
+fn killed_again_and_again_a_training_ends_with_the_same_file() {
+    let place = Place::new(&IDS);
+    assert!(training(&place, "whole", "60").status().unwrap().success());
+    let kill = || signal_training(&place, training(&place, "run", "60"), "KILL");
+    let killed = (0..4).filter(|_| kill().is_none()).count();
+    assert!(killed > 0, "it was over before it could be killed");
+    assert!(training(&place, "run", "60").status().unwrap().success());
+    let file = |run: &str| std::fs::read(place.path(&format!("{run}/model.safetensors"))).unwrap();
+    assert!(file("run") == file("whole"));
 }
 
 #[test]

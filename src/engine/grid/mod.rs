@@ -324,6 +324,22 @@ mod tests {
     }
 
     #[test]
+    fn a_fit_shows_parts_of_outputs_where_it_is_told_to() {
+        let (engine, task) = (engine(), recolor_task(4));
+        let losses = |share: &str| {
+            let partial = format!("fit.partial_outputs={share}");
+            let recipe = recipe(&["fit.format=e2e", "fit.patience=0", &partial]);
+            let curve = fit(&engine, &task, &recipe, limits(12)).curve;
+            curve.into_iter().map(|step| step.loss).collect::<Vec<_>>()
+        };
+        let (never, half, always) = (losses("0"), losses("0.5"), losses("1"));
+        let differ = |a: &[f32], b: &[f32]| a.iter().zip(b).position(|(a, b)| a != b);
+        assert_eq!(differ(&never, &always), Some(0));
+        assert!(differ(&never, &half).is_some() && differ(&half, &always).is_some());
+        assert_eq!(half, losses("0.5"));
+    }
+
+    #[test]
     fn a_fit_whose_loss_is_low_enough_lands_before_it_ends() {
         let (engine, task) = (engine(), recolor_task(4));
         let until = |loss: &str| {

@@ -2,7 +2,7 @@
 
 use rand_chacha::ChaCha8Rng;
 
-use crate::arc::{Color, Grid};
+use crate::arc::{Color, Grid, N_COLORS};
 use crate::synth::canvas::*;
 use crate::synth::component::*;
 use crate::synth::scene::{Scene, dots, objects_scene, recoloring};
@@ -200,7 +200,8 @@ fn by_parity(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
             _ => odd,
         }))
     };
-    Some(Rule::new(draw, apply))
+    // Rows are counted from the top, which an odd number of them does not tell from the bottom.
+    Some(Rule::new(draw, apply).showing(|grid| 1 << (grid.height() % 2)))
 }
 
 fn checkered(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
@@ -221,5 +222,10 @@ fn checkered(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
         }
         Some(output)
     };
-    Some(Rule::new(draw, apply).showing(color_bits))
+    // Which corner the board begins in shows in objects of such sides alone.
+    let features = |grid: &Grid| {
+        let bit = |object: &Object| 1 << (N_COLORS + object.height % 2 * 2 + object.width % 2);
+        objects(grid).iter().map(bit).fold(color_bits(grid), |bits, bit: u64| bits | bit)
+    };
+    Some(Rule::new(draw, apply).showing(features))
 }

@@ -207,7 +207,12 @@ fn bounce(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
         }
         (bottom == grid.height() - 1).then_some(output)
     };
-    Some(Rule::new(draw, apply))
+    // A beam that starts in a corner does not tell to which side one from within would go.
+    let starts_within = move |grid: &Grid| {
+        let within = |&(_, column): &Cell| column > 0 && column < grid.width() - 1;
+        u64::from(cells_of(grid, dot).iter().any(within))
+    };
+    Some(Rule::new(draw, apply).showing(starts_within))
 }
 
 fn staircase(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {

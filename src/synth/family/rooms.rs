@@ -366,5 +366,10 @@ fn checker_inside(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
         }
         Some(output)
     };
-    Some(Rule::new(draw, apply))
+    // Which corner the board begins in shows in rooms of such sides alone.
+    let parities = |grid: &Grid| {
+        let bit = |room: &Object| 1 << (room.height % 2 * 2 + room.width % 2);
+        closed_rooms(grid).iter().map(bit).fold(0, |bits, bit: u64| bits | bit)
+    };
+    Some(Rule::new(draw, apply).showing(parities))
 }
