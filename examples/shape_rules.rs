@@ -6,10 +6,10 @@
 //! `TASKS` is anything that `solve` reads; a splits file maps names to lists of task ids.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
 
 use anyhow::{Context, Result};
-use arc_ttt::arc::{self, ShapeRule, infer_shape_with_rule};
+use arc_ttt::arc::{ShapeRule, infer_shape_with_rule};
+use arc_ttt::public;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -22,7 +22,7 @@ fn main() -> Result<()> {
         }
         _ => None,
     };
-    let dataset = arc::load(Path::new(source), None)?;
+    let dataset = public::resolve(source)?;
     let mut of_rule: BTreeMap<ShapeRule, (usize, usize)> = BTreeMap::new();
     let (mut n_tests, mut spoken, mut right) = (0, 0, 0);
     for task in dataset.tasks.iter().filter(|t| wanted.as_ref().is_none_or(|w| w.contains(&t.id))) {

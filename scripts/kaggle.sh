@@ -10,8 +10,12 @@
 # In the notebook, with the internet off, one cell is enough:
 #   !bash /kaggle/input/arc-ttt/kaggle.sh
 #
-# The submission is valid from the first seconds on and is renewed every few; the run ends by DEADLINE, which
-# leaves the notebook half an hour of its twelve. Started again with the same OUT, it goes on.
+# The submission is valid from the first seconds on and is renewed every few. The run ends DEADLINE after this script
+# starts: 11.5h unless you give another, which leaves the notebook half an hour of its twelve.
+#
+# Started again with the same OUT, it goes on, but DEADLINE counts from the new start. Say then what is left of the twelve
+# hours; "" stands for a default. Six hours after the notebook's start:
+#   !bash /kaggle/input/arc-ttt/kaggle.sh "" "" 5.5h
 set -euo pipefail
 
 input=${KAGGLE_INPUT:-/kaggle/input}

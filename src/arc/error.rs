@@ -74,6 +74,12 @@ pub enum TaskProblem {
         /// What is wrong with it, with its row and column.
         error: GridError,
     },
+    /// The answers to a task's tests, where the task should stand.
+    #[error(
+        "the task is a list of grids, not an object with `train` and `test`; this looks like a file of solutions: name \
+         the challenges, and give this file by --solutions"
+    )]
+    Solutions,
     /// No demonstrations.
     #[error("`train` is empty; a task needs at least one demonstration")]
     NoExamples,

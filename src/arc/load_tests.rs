@@ -79,6 +79,11 @@ fn every_bad_input_names_file_task_and_place() {
             r#"{"a": 5, "b": 6}"#.into(),
             "none of its 2 tasks can be used; the first: bad.json: task `a`",
         ),
+        (
+            r#"{"a": [[[1]]], "b": [[[2]], [[3]]]}"#.into(),
+            "this looks like a file of solutions: name the challenges, and give this file by --solutions",
+        ),
+        (r#"{"a": [3]}"#.into(), "task `a`: the task is a list, not an object"),
     ];
     for (text, expected) in cases {
         let message = complaint(&text);

@@ -88,6 +88,9 @@ pub(super) fn example(value: &Value, place: &str) -> Result<Example, TaskProblem
 
 /// A task; keys other than `train` and `test` are ignored.
 pub(super) fn task(id: &str, value: &Value) -> Result<Task, TaskProblem> {
+    if is_solution(value) {
+        return Err(TaskProblem::Solutions);
+    }
     let object = expect_object(value, "the task", "an object with `train` and `test`")?;
     let train = expect_list(key(object, "the task", "train")?, "`train`", "a list of pairs")?;
     let tests = expect_list(key(object, "the task", "test")?, "`test`", "a list of tests")?;
@@ -102,6 +105,12 @@ pub(super) fn task(id: &str, value: &Value) -> Result<Task, TaskProblem> {
     let numbered = |(i, value)| test(value, &format!("test[{i}]"));
     let tests = tests.iter().enumerate().map(numbered).collect::<Result<_, _>>()?;
     Ok(Task { id: id.to_string(), examples, tests })
+}
+
+/// Whether a value is what a solutions file has for a task: at least one grid.
+fn is_solution(value: &Value) -> bool {
+    let first = value.as_array().and_then(|grids| grids.first());
+    first.is_some_and(|value| grid(value, "").is_ok())
 }
 
 fn test(value: &Value, place: &str) -> Result<Test, TaskProblem> {

@@ -6,7 +6,7 @@ use anyhow::bail;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{Global, Outcome, terminal};
+use super::{Global, Outcome, terminal, whole};
 use crate::public::{self, CORPORA, Corpus, FetchError, ResolveError, Source};
 
 /// Arguments of `data`.
@@ -130,7 +130,7 @@ fn fetch(args: &FetchArgs, global: &Global) -> anyhow::Result<Outcome> {
                 done.push(json!({"corpus": corpus.name, "source": from}));
             }
             Err(error) => {
-                eprintln!("{}: {error:#}", corpus.name);
+                eprintln!("{}: {}", corpus.name, whole(&error));
                 failed.push(corpus.name);
             }
         }

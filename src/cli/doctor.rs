@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::fits::{Fit, SizeArgs, Speeds, fits, table};
 use super::settings::{MachineArgs, cores};
 use super::values::show_bytes;
-use super::{BURN_VERSION, Global, Outcome, terminal};
+use super::{BURN_VERSION, Global, Outcome, terminal, whole};
 use crate::device::{self, DeviceChoice, DeviceError, DeviceInfo};
 use crate::engine::Family;
 use crate::llama::{LlamaConfig, missing_files};
@@ -60,7 +60,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
             fits(&config, &args.sizes, &speeds)
         }
         Some(Err(error)) => {
-            findings.push(Finding { problem: true, ..finding("model", format!("{error:#}")) });
+            findings.push(Finding { problem: true, ..finding("model", whole(&error)) });
             Vec::new()
         }
     };
@@ -119,7 +119,7 @@ fn model(machine: &MachineArgs) -> Finding {
             );
             finding("model", says)
         }
-        Err(error) => Finding { problem: true, ..finding("model", format!("{error:#}")) },
+        Err(error) => Finding { problem: true, ..finding("model", whole(&error)) },
     }
 }
 
@@ -127,14 +127,14 @@ fn model(machine: &MachineArgs) -> Finding {
 /// file, or an identifier.
 fn configuration(name: &str) -> Option<anyhow::Result<(PathBuf, LlamaConfig)>> {
     let path = Path::new(name);
-    let folder = if path.is_dir() {
-        Ok(path.to_owned())
-    } else if path.ends_with("config.json") && path.is_file() {
+    let folder = if path.ends_with("config.json") && path.is_file() {
         Ok(path.parent().unwrap_or(path).to_owned())
-    } else if Family::of(name) == Family::Llama {
-        Hub::from_environment().and_then(|hub| hub.configuration(name))
-    } else {
+    } else if Family::of(name) == Family::Grid {
         return None;
+    } else if path.is_dir() {
+        Ok(path.to_owned())
+    } else {
+        Hub::from_environment().and_then(|hub| hub.configuration(name))
     };
     let load = |folder: PathBuf| {
         let config = LlamaConfig::load(&folder)?;

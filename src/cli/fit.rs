@@ -12,6 +12,7 @@ use super::chart::chart;
 use super::input::Tasks;
 use super::predict::{draw, one_task};
 use super::settings::{MachineArgs, MemoryArgs, RecipeArgs};
+use super::solve::{contamination, trained_on};
 use super::values::{duration, show_bytes, show_seconds};
 use super::{Global, Outcome, interrupt, terminal};
 use crate::arc::Task;
@@ -61,6 +62,10 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
     let task = one_task(&args.tasks, args.task.as_deref())?;
     let interrupted = interrupt::flag();
     let engine = args.machine.load_engine(&recipe)?;
+    let trained_on = trained_on(engine.as_ref(), std::slice::from_ref(&task));
+    if let Some(warning) = contamination(trained_on.as_deref(), 1) {
+        eprintln!("{warning}");
+    }
     let (fit, predicted) = args.machine.with_threads(|| {
         let fit = args.fit(engine.as_ref(), &task, &recipe, interrupted, global)?;
         // An interrupt has ended the fit; the prediction is wanted all the same.
@@ -92,6 +97,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
             "start": fit.start,
             "loss": losses,
             "notes": fit.notes,
+            "trained_on": trained_on,
             "adapter": fit.adapter.is_some().then_some(&out),
             "failed": usize::from(record.failed.is_some()),
             "seconds": began.elapsed().as_secs_f64(),

@@ -113,7 +113,7 @@ pub fn main() -> ExitCode {
         Ok(Ok(Outcome::BadInput)) => ExitCode::from(2),
         Ok(Ok(Outcome::Interrupted)) => ExitCode::from(interrupt::INTERRUPTED),
         Ok(Err(error)) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", whole(&error));
             ExitCode::from(2)
         }
         Err(panic) => {
@@ -121,6 +121,19 @@ pub fn main() -> ExitCode {
             ExitCode::from(101)
         }
     }
+}
+
+/// An error and its causes. A cause that the message before it ends with already is not said twice.
+fn whole(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn run(Cli { global, command }: Cli) -> anyhow::Result<Outcome> {
@@ -144,13 +157,31 @@ fn run(Cli { global, command }: Cli) -> anyhow::Result<Outcome> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use anyhow::Context;
     use clap::CommandFactory;
 
     use super::*;
+    use crate::llama::LlamaConfig;
 
     #[test]
     fn the_arguments_of_every_command_fit_together() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_error_says_each_cause_once() {
+        let folder = Path::new("no-such-checkpoint");
+        let error = anyhow::Error::from(LlamaConfig::load(folder).unwrap_err());
+        let text = whole(&error);
+        assert_eq!(text.matches("(os error 2)").count(), 1, "{text}");
+        assert!(
+            text.ends_with("a checkpoint is a folder with config.json and safetensors"),
+            "{text}"
+        );
+        let error: anyhow::Result<()> = Err(anyhow::anyhow!("inner")).context("outer");
+        assert_eq!(whole(&error.unwrap_err()), "outer: inner");
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl RecipeArgs {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Machine")]
 pub(super) struct MachineArgs {
-    /// The base model: an embedded one by name, a weights file, or a language model (Llama 3, Mistral, Qwen2, Qwen2.5,
+    /// The base model: an embedded one by name, a weights file or its folder, or a language model (Llama 3, Mistral, Qwen2, Qwen2.5,
     /// Qwen3): the folder of a Hugging Face checkpoint, or its identifier on the hub, OWNER/NAME.
     #[arg(long, value_name = "MODEL", default_value = "default")]
     pub model: String,

@@ -15,7 +15,7 @@ use super::summary::{Ended, Summary};
 use super::values::duration;
 use super::{Global, Outcome, interrupt, terminal};
 use crate::adapter::FitScope;
-use crate::arc::Dataset;
+use crate::arc::{Dataset, Task};
 use crate::engine::Engine;
 use crate::pipeline::Replay;
 use crate::public;
@@ -91,7 +91,7 @@ struct LimitArgs {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     deadline: Option<Duration>,
     /// Wall time for the whole run, given to the tasks where it is expected to raise the score most (the recipe's
-    /// [schedule]). Gone on with, the run has what is left of it.
+    /// [schedule]). A resumed run has only the time that was left.
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "budget")]
     total_time: Option<Duration>,
     /// Give the total time to all tasks alike: to each an even share of what is left when its turn comes.
@@ -133,7 +133,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
         replay: earlier.map(|earlier| Arc::new(earlier.replays)),
         keep_adapters: !args.no_adapters,
     };
-    let trained_on = trained_on(plan.engine.as_ref(), &dataset);
+    let trained_on = trained_on(plan.engine.as_ref(), &dataset.tasks);
     let circumstances = circumstances(&plan, trained_on.clone());
     let fallback = fallbacks(&dataset.tasks);
     let mut directory = RunDirectory::open(&path, &identity, &circumstances, fallback)?;
@@ -327,19 +327,22 @@ fn circumstances(plan: &Plan, trained_on: Option<Vec<String>>) -> Circumstances 
 }
 
 /// Ids of the tasks of which the model was trained on a pair; `None` if the model does not say.
-fn trained_on(engine: &dyn Engine, dataset: &Dataset) -> Option<Vec<String>> {
+pub(super) fn trained_on(engine: &dyn Engine, tasks: &[Task]) -> Option<Vec<String>> {
     let pairs = engine.training_pairs()?;
-    let known = dataset.tasks.iter().filter(|task| pairs.know(task));
+    let known = tasks.iter().filter(|task| pairs.know(task));
     Some(known.map(|task| task.id.clone()).collect())
 }
 
 /// What to tell about tasks that the model was trained on.
-fn contamination(trained_on: Option<&[String]>, n_tasks: usize) -> Option<String> {
+pub(super) fn contamination(trained_on: Option<&[String]>, n_tasks: usize) -> Option<String> {
     /// Ids that are named.
     const NAMED: usize = 5;
     match trained_on {
         None => Some("note: the model does not say what it was trained on".to_owned()),
         Some([]) => None,
+        Some([id]) if n_tasks == 1 => Some(format!(
+            "warning: the model was trained on pairs of this task, {id}; its score says nothing about new tasks"
+        )),
         Some(ids) => {
             let more = if ids.len() > NAMED { ", …" } else { "" };
             Some(format!(
@@ -364,4 +367,25 @@ fn heading(identity: &Identity, dataset: &Dataset, path: &Path) -> String {
         model.device,
         path.display()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tasks_that_the_model_was_trained_on_are_named() {
+        let say = |ids: &[&str], n_tasks| {
+            let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
+            contamination(Some(&ids), n_tasks).unwrap_or_default()
+        };
+        assert_eq!(say(&[], 3), "");
+        assert!(say(&["a"], 1).contains("on pairs of this task, a;"));
+        assert!(say(&["a"], 2).contains("on pairs of 1 of these 2 tasks (a);"));
+        assert!(
+            say(&["a", "b", "c", "d", "e", "f"], 9)
+                .contains("6 of these 9 tasks (a, b, c, d, e, …);")
+        );
+        assert!(contamination(None, 1).unwrap().contains("does not say"));
+    }
 }

@@ -1,9 +1,11 @@
 //! Which family a model is of.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
 
+use crate::memory::map_file;
 use crate::text::FormatChoice;
 
 /// A kind of models.
@@ -17,16 +19,27 @@ pub enum Family {
 }
 
 impl Family {
-    /// The family of a model as `--model` names it. A folder is a language model's checkpoint, and so is an identifier
-    /// of the Hugging Face hub, `OWNER/NAME`; a file or an embedded name is a grid model.
+    /// The family of a model as `--model` names it. A folder is a language model's checkpoint, unless it holds a grid
+    /// model's weights; so is an identifier of the Hugging Face hub, `OWNER/NAME`. A file or an embedded name is a grid
+    /// model.
     pub fn of(model: &str) -> Self {
         let path = Path::new(model);
-        if path.is_dir() || (!path.exists() && is_identifier(model)) {
+        let is_checkpoint = path.is_dir() && grid_weights(path).is_none();
+        if is_checkpoint || (!path.exists() && is_identifier(model)) {
             Self::Llama
         } else {
             Self::Grid
         }
     }
+}
+
+/// The weights file in a grid model's folder, such as `pretrain` writes.
+pub(super) fn grid_weights(folder: &Path) -> Option<PathBuf> {
+    let file = folder.join("model.safetensors");
+    // Only the header is read: the file may be a large checkpoint's.
+    let map = map_file(&file).ok()?;
+    let (_, header) = SafeTensors::read_metadata(&map).ok()?;
+    header.metadata().as_ref()?.contains_key("arc_ttt.grid_model").then_some(file)
 }
 
 /// Whether a name could be an identifier of the Hugging Face hub.
@@ -66,6 +79,14 @@ pub enum WeightFormat {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_with_a_grid_model_is_one() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/data/models/grid-wide");
+        assert_eq!(Family::of(folder), Family::Grid);
+        let weights = crate::engine::load_weights(folder).unwrap();
+        assert_eq!(weights, crate::engine::load_weights("default").unwrap());
+    }
 
     #[test]
     fn folders_and_identifiers_are_language_models_and_files_and_names_are_not() {

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use super::family::grid_weights;
 use super::{Engine, Family, GridEngine, LanguageConfig, LlamaEngine, LlamaLoadError};
 use crate::device::{DeviceChoice, DeviceError, open};
 use crate::model::{CheckpointError, Weights};
 use crate::public::{Hub, HubError};
 
-/// The models inside the program: name and weights file.
+/// The models inside the program: name and weights file. `default` stands for the first.
 const EMBEDDED: [(&str, &[u8]); 1] =
     [("grid-wide", include_bytes!("../../data/models/grid-wide/model.safetensors"))];
 
@@ -28,17 +29,13 @@ pub enum LoadError {
     Hub(#[from] HubError),
     /// Neither a name nor a file.
     #[error(
-        "there is no model `{0}`: it is neither a file nor a folder, and the models inside the program are {1}"
+        "there is no model `{0}`: it is neither a file nor a folder, nor an identifier of the Hugging Face hub, \
+         OWNER/NAME; the model inside the program is `default`"
     )]
-    Unknown(String, String),
+    Unknown(String),
 }
 
-/// Names of the embedded models; the first is what `default` stands for.
-pub fn embedded_models() -> impl Iterator<Item = &'static str> {
-    EMBEDDED.iter().map(|(name, _)| *name)
-}
-
-/// Reads an embedded model by name, or a weights file.
+/// Reads an embedded model by name, or a weights file, also by the folder that it lies in.
 ///
 /// # Errors
 /// [`LoadError`] if there is no such model or it cannot be read.
@@ -52,10 +49,10 @@ pub fn load_weights(model: &str) -> Result<Weights, LoadError> {
     }
     let path = Path::new(model);
     if !path.exists() {
-        let names: Vec<&str> = embedded_models().collect();
-        return Err(LoadError::Unknown(model.to_owned(), names.join(", ")));
+        return Err(LoadError::Unknown(model.to_owned()));
     }
-    Ok(Weights::load(path)?)
+    let file = grid_weights(path);
+    Ok(Weights::load(file.as_deref().unwrap_or(path))?)
 }
 
 /// Loads a model onto a device, both as the command line names them; `language` says how a language model reads and

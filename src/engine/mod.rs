@@ -16,7 +16,7 @@ pub use encode::{Encoded, Told, canvas_of, frame_code, query_canvas, shown_canva
 pub use family::{Family, LanguageConfig, WeightFormat, is_identifier};
 pub use grid::GridEngine;
 pub use llama::{LlamaEngine, LlamaLoadError, WriterError};
-pub use load::{LoadError, embedded_models, load_engine, load_weights};
+pub use load::{LoadError, load_engine, load_weights};
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;

@@ -41,6 +41,13 @@ pub enum AdapterError {
         /// What the system says.
         source: io::Error,
     },
+    /// The folder has none, or is not there.
+    #[error(
+        "there is no adapter in {path}; `arc-ttt fit` prints where it keeps one, and `solve` keeps them in its run \
+         directory, under `adapters`",
+        path = .0.display()
+    )]
+    Missing(PathBuf),
     /// PEFT's own adapter cannot be used.
     #[error(transparent)]
     Peft(#[from] PeftError),
@@ -119,7 +126,12 @@ fn tensor_bytes(adapter: &Adapter, base: &ModelInfo) -> Vec<u8> {
 /// [`AdapterError`] if a file is missing, cut short, or no such adapter.
 pub fn load_adapter(directory: &Path) -> Result<Adapter, AdapterError> {
     let path = directory.join(TENSORS);
-    let bytes = read(&path)?;
+    let bytes = match read(&path) {
+        Err(AdapterError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            return Err(AdapterError::Missing(directory.to_owned()));
+        }
+        read => read?,
+    };
     let damaged = |problem: String| AdapterError::Damaged { path: path.clone(), problem };
     let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(e.to_string()))?;
     let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(e.to_string()))?;
@@ -238,5 +250,9 @@ mod tests {
         assert!(load_adapter(directory.path()).unwrap_err().to_string().contains(CONFIG));
         fs::remove_file(directory.path().join(CONFIG)).unwrap();
         assert!(matches!(load_adapter(directory.path()), Err(AdapterError::Io { .. })));
+        let elsewhere = directory.path().join("elsewhere");
+        let error = load_adapter(&elsewhere).unwrap_err().to_string();
+        let expected = format!("there is no adapter in {};", elsewhere.display());
+        assert!(error.starts_with(&expected), "{error}");
     }
 }

@@ -106,6 +106,7 @@ fn models_and_devices_that_are_not_there() {
         place.arc(&args).assert().code(2).stdout(is_empty()).stderr(contains(message));
     };
     check(&["--model", "nothing"], "there is no model `nothing`");
+    check(&["--model", "nothing"], "the model inside the program is `default`");
     place.write("cut.safetensors", "short");
     check(&["--model", "cut.safetensors"], "cut.safetensors");
     check(&["--device", "abacus"], "`abacus` is no device");
@@ -134,11 +135,9 @@ fn adapters_that_are_damaged_or_another_models() {
     fs::write(&file, &other).unwrap();
     let foreign = place.arc(&predict).assert().code(2).stdout(is_empty());
     foreign.stderr(contains("the adapter was fitted on the base model"));
-    place
-        .arc(&["predict", "tasks", "--adapter", "nowhere"])
-        .assert()
-        .code(2)
-        .stderr(contains("nowhere"));
+    place.arc(&["predict", "tasks", "--adapter", "nowhere"]).assert().code(2).stderr(contains(
+        "there is no adapter in nowhere; `arc-ttt fit` prints where it keeps one",
+    ));
 }
 
 #[test]
