@@ -100,9 +100,6 @@ pub struct FitConfig {
     pub clip_norm: f64,
     /// Largest number of canvas cells in one step; longer episodes lose queries, then context pairs.
     pub max_tokens: usize,
-    /// Share of the steps in which a part of each output is shown, any share of its cells, and only the others are asked for: what
-    /// iterative refinement needs to know (grid models).
-    pub partial_outputs: f64,
     /// Steps between held-out checks; 0 turns them off.
     pub check_every: usize,
     /// The fit ends after this many perfect checks in a row; 0 never ends it early.

@@ -6,7 +6,6 @@ mod majority;
 mod n_best;
 mod prediction;
 mod prepared;
-mod refine;
 mod score;
 mod stopping;
 #[cfg(test)]
@@ -22,7 +21,6 @@ pub use collect::{
 pub use majority::{column_majority, row_majority};
 pub use n_best::NBestConfig;
 pub use prediction::{CutReason, Predictions, Proposals, favorite};
-pub use refine::{GivenCells, sure_cells};
 pub use score::score_grids;
 pub use stopping::ViewStop;
 pub use uncertainty::{Uncertainty, uncertainty};

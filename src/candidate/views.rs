@@ -35,10 +35,6 @@ pub struct ViewsConfig {
     pub orders: bool,
     /// When predicting ends before all views are done.
     pub stop: ViewStop,
-    /// How often views that are predicted together give each other the cells they are sure of, and predict again.
-    pub rounds: usize,
-    /// The probability from which they are sure of a cell.
-    pub sure: f64,
 }
 
 impl Default for ViewsConfig {
@@ -49,8 +45,6 @@ impl Default for ViewsConfig {
             colors: ViewColors::Uniform,
             orders: true,
             stop: ViewStop::Never,
-            rounds: 0,
-            sure: 0.9,
         }
     }
 }

@@ -18,7 +18,7 @@ Examples:
   arc-ttt synth --list                                  the families of tasks
   arc-ttt synth --family flip --png flip.png            look at ten tasks of one
   arc-ttt synth --family flip --family rays --out tasks/
-  arc-ttt synth --count 100 --seed 7 > tasks.json       the mix that pre-training sees
+  arc-ttt synth --count 100 --seed 7 > tasks.json       the mix that pre-training sees, with three demonstrations each
   arc-ttt synth --demo > data/tasks/demo.json")]
 pub struct Args {
     /// Family to draw from, by name; may be given more than once. Without it: the mix of pre-training.

@@ -82,25 +82,6 @@ impl Encoded {
         self.n_episodes += 1;
     }
 
-    /// Shows some cells of the queries from `first` on, which must be those of one episode: all cells for which `shows`
-    /// says so, of those that are asked for and lie inside the output. The others then share the loss.
-    pub fn show_cells(&mut self, first: usize, mut shows: impl FnMut() -> bool) {
-        let start = self.spans[first].start;
-        for (span, (canvas, _)) in self.spans[first..].iter().zip(&mut self.batch.queries[first..])
-        {
-            for (code, i) in canvas.output.iter_mut().zip(span.clone()) {
-                let is_asked = self.weights[i] > 0.0 && self.targets[i] != PAD_CLASS as u8;
-                if is_asked && shows() {
-                    *code = self.targets[i];
-                    self.weights[i] = 0.0;
-                }
-            }
-        }
-        let weights = &mut self.weights[start..];
-        let asked = weights.iter().filter(|weight| **weight > 0.0).count().max(1);
-        weights.iter_mut().filter(|weight| **weight > 0.0).for_each(|w| *w = 1.0 / asked as f32);
-    }
-
     /// For each query, whether the predicted classes are right in every cell that was asked for.
     ///
     /// # Panics
@@ -207,26 +188,6 @@ mod tests {
         untold.add(&alone, Format::E2e, 0, |_| Told::Nothing { canvas: (2, 2) });
         assert_eq!(untold.weights[..4], [0.125; 4]);
         assert_eq!(untold.batch.queries[0].0.output, [UNKNOWN; 4]);
-    }
-
-    #[test]
-    fn shown_cells_are_visible_and_not_asked_for() {
-        let mut encoded = Encoded::default();
-        encoded.add(&episode(), Format::Icl, 0, |p| Told::Shape(p.output.shape()));
-        let before = encoded.clone();
-        encoded.add(&episode(), Format::Icl, 0, |p| Told::Shape(p.output.shape()));
-        let mut turn = 0;
-        encoded.show_cells(2, || {
-            turn += 1;
-            turn == 2
-        });
-        assert_eq!(turn, 4, "cells outside the output are not asked about");
-        let outputs = |query: usize| encoded.batch.queries[query].0.output.clone();
-        assert_eq!((outputs(2), outputs(3)), (vec![MASK, PAD, 4, PAD], vec![MASK, PAD, MASK, PAD]));
-        let third = 1.0 / 3.0;
-        assert_eq!(encoded.weights[8..], [third, 0.0, 0.0, 0.0, third, 0.0, third, 0.0]);
-        assert_eq!(encoded.weights[..8], before.weights[..]);
-        assert_eq!(encoded.batch.queries[..2], before.batch.queries[..]);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter::{FitConfig, LoraConfig};
 use crate::arc::{Grid, Task, View};
-use crate::candidate::{CellMap, GivenCells, MapMeta, Predictions, Proposals};
+use crate::candidate::{MapMeta, Predictions, Proposals};
 use crate::contamination::TrainingPairs;
 use crate::dataset::{DatasetConfig, Format};
 pub use crate::model::HostTensor;
@@ -410,21 +410,4 @@ pub trait Engine: Send + Sync {
         grids: &[&Grid],
         memory_bytes: u64,
     ) -> Result<Vec<f32>, EngineError>;
-
-    /// Predicts test `test` again, under the views of `maps`, with some cells given. A map keeps what it says of these,
-    /// and gets what is said of the others given these: together the probability of whole outputs. A family that
-    /// cannot be given cells returns the maps as they are.
-    ///
-    /// # Errors
-    /// As [`Engine::predict`].
-    fn predict_given(
-        &self,
-        _task: &Task,
-        _test: usize,
-        _adapter: Option<&Adapter>,
-        _given: &GivenCells,
-        maps: Vec<CellMap>,
-    ) -> Result<Vec<CellMap>, EngineError> {
-        Ok(maps)
-    }
 }

@@ -10,7 +10,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 use super::record::{PartReplay, TaskRecord};
-use super::stages::{predict_views, scored_candidates};
+use super::stages::scored_candidates;
 use crate::adapter::FitConfig;
 use crate::arc::{Example, Task, Test};
 use crate::candidate::{ViewsConfig, sample_views};
@@ -247,8 +247,7 @@ impl Fitting<'_> {
         let plan = PredictPlan { decode, seed: *seed, seconds, cut_after, earlier, memory_bytes };
         let views = ViewsConfig { count: views.count.min(HELD_OUT_VIEWS), ..views.clone() };
         let views = sample_views(&views, task.examples.len(), *seed, &task.id);
-        let rounds = &self.recipe.views;
-        let maps = predict_views(self.engine, task, 0, Some(adapter), &views, rounds, plan)?;
+        let maps = self.engine.predict(task, 0, Some(adapter), &views, plan)?;
         let Example { input, output } = &self.task.examples[demonstration];
         let (engine, adapter) = (self.engine, Some(adapter));
         let candidates =

@@ -14,8 +14,7 @@ use crate::adapter::{FitConfig, FitFormat};
 use crate::arc::{Grid, Task, View};
 use crate::candidate::{
     Candidate, CandidateConfig, IMPOSSIBLE, MapMeta, Predictions, Proposals, ViewStop, ViewsConfig,
-    add_scores, collect_candidates, forget_maps, merge_proposals, sample_views, sure_cells,
-    uncertainty,
+    add_scores, collect_candidates, forget_maps, merge_proposals, sample_views, uncertainty,
 };
 use crate::engine::{
     Adapter, DecodeConfig, DecodeMethod, Engine, EngineError, Family, FitLimits, FitStep,
@@ -139,13 +138,8 @@ impl<'a> Solving<'a> {
         let visits = record.parts.iter().filter(|part| part.left_out.is_none()).count();
         let views = (record.views * visits).max(1) as f64;
         self.writes = self.recipe.family != Family::Grid;
-        let share = share_of_baseline(self.task, self.format(), self.writes) * self.calls();
+        let share = share_of_baseline(self.task, self.format(), self.writes);
         self.seconds_per_view = record.seconds.predict / views / share;
-    }
-
-    /// How often the model is called under a view.
-    fn calls(&self) -> f64 {
-        1.0 + if self.writes { 0.0 } else { self.recipe.views.rounds as f64 }
     }
 
     /// The format that is fitted: with one demonstration none can be left out.
@@ -190,7 +184,7 @@ impl<'a> Solving<'a> {
     ) -> Result<Vec<Predictions>, EngineError> {
         let formats = adapter.map_or(1, |a| a.formats.len());
         let maps = views.start * formats..views.end * formats;
-        let (views, config) = (&self.views[views], &self.recipe.views);
+        let views = &self.views[views];
         let n_tests = self.task.tests.len();
         let tests = (0..n_tests).map(|test| {
             let cut_after: Option<Vec<Option<usize>>> = self
@@ -204,7 +198,7 @@ impl<'a> Solving<'a> {
             };
             let cut_after = cut_after.as_deref();
             let plan = PredictPlan { cut_after, earlier, ..self.plan(seconds) };
-            predict_views(self.engine, self.task, test, adapter, views, config, plan)
+            self.engine.predict(self.task, test, adapter, views, plan)
         });
         tests.collect()
     }
@@ -226,7 +220,7 @@ impl<'a> Solving<'a> {
             return Ok(Fitted::none(StopReason::NotFitted, note));
         }
         let share = share_of_baseline(self.task, config.format, self.writes);
-        let per_view = share * self.seconds_per_view * self.calls() / (1.0 - self.scoring());
+        let per_view = share * self.seconds_per_view / (1.0 - self.scoring());
         let left = self.clock.left();
         let seconds = left.map(|s| fit_seconds(s, self.views.len(), per_view));
         let cost = if self.writes { WRITER_STEP_COST } else { STEP_COST };
@@ -478,31 +472,6 @@ impl<'a> Solving<'a> {
     }
 }
 
-/// What is predicted for a test under some views; maps may give each other the cells that they are sure of.
-pub(super) fn predict_views(
-    engine: &dyn Engine,
-    task: &Task,
-    test: usize,
-    adapter: Option<&Adapter>,
-    views: &[View],
-    config: &ViewsConfig,
-    plan: PredictPlan<'_>,
-) -> Result<Predictions, EngineError> {
-    let mut maps = match engine.predict(task, test, adapter, views, plan)? {
-        Predictions::Cells(maps) => maps,
-        grids => return Ok(grids),
-    };
-    for _ in 0..config.rounds {
-        match sure_cells(&maps, config.sure) {
-            Some(given) if given.count() > 0 && !given.is_whole() => {
-                maps = engine.predict_given(task, test, adapter, &given, maps)?;
-            }
-            _ => break,
-        }
-    }
-    Ok(Predictions::Cells(maps))
-}
-
 /// The candidates of a test with what every prediction says of them, however long that takes.
 pub(super) fn scored_candidates(
     engine: &dyn Engine,
@@ -652,20 +621,6 @@ mod tests {
             assert_eq!(solving.fit(None, &mut |_| {}).is_ok(), is_fitted, "{id}");
             assert_eq!(solving.seconds_per_view < 0.1, is_fitted, "{id}");
         }
-    }
-
-    #[test]
-    fn a_view_that_is_predicted_again_costs_as_often_as_much() {
-        let (engine, task) = (Mock::default(), task("a").without_answers());
-        let cost = |rounds: usize| {
-            let mut recipe = recipe();
-            recipe.views.rounds = rounds;
-            let mut solving = Solving::begin(&engine, &task, &recipe, limits());
-            solving.seconds_per_view = 0.1;
-            solving.fit(None, &mut |_| {}).unwrap();
-            solving.seconds_per_view
-        };
-        assert!((cost(2) / cost(0) - 3.0).abs() < 1e-9, "{} {}", cost(2), cost(0));
     }
 
     #[test]

@@ -40,7 +40,6 @@ impl<M> PretrainConfig<M> {
             ("episode.e2e_share", episode.e2e_share),
             ("episode.growth", episode.growth),
             ("episode.untold", episode.untold),
-            ("episode.partial_outputs", episode.partial_outputs),
             ("episode.new_rule", episode.new_rule),
             ("episode.keep_zero", episode.keep_zero),
             ("optimizer.decay_from", optimizer.decay_from),
@@ -178,8 +177,6 @@ pub struct EpisodeConfig {
     pub synth_max_side: usize,
     /// Share of episodes whose output shapes are not told.
     pub untold: f64,
-    /// Share of episodes whose outputs are shown in part, any share of their cells; only the others are asked for.
-    pub partial_outputs: f64,
     /// Share of in-context episodes whose outputs get a symmetry and a recoloring of their own: a new rule.
     pub new_rule: f64,
     /// Chance that a recoloring keeps 0.

@@ -193,23 +193,10 @@ impl<'a> Sampler<'a> {
         let mut encoded = Encoded::default();
         let mut index = 0;
         while encoded.batch.n_cells() < self.config.episode.cells_per_step {
-            let first = encoded.spans.len();
             self.drawn(step, share, index).encode(&mut encoded);
-            self.show_part(&mut encoded, first, step, index);
             index += 1;
         }
         encoded
-    }
-
-    /// Shows a part of the outputs of the episode whose queries begin at `first`, if the dice say so. They have a stream
-    /// of their own, so that what is drawn does not depend on it.
-    fn show_part(&self, encoded: &mut Encoded, first: usize, step: usize, index: u64) {
-        let stage = format!("step-{step}");
-        let mut rng = stream(self.config.seed, "pretrain-partial", &stage, index);
-        if rng.random::<f64>() < self.config.episode.partial_outputs {
-            let share = rng.random::<f64>();
-            encoded.show_cells(first, || rng.random::<f64>() < share);
-        }
     }
 
     /// An episode of a step, when `share` of the run is done.

@@ -453,32 +453,6 @@ mod tests {
     }
 
     #[test]
-    fn outputs_shown_in_part_are_given_there_and_no_longer_asked_for() {
-        let mut config = config();
-        let corpus = Corpus::new(tasks(), Vec::new(), &config);
-        let batches = |config: &PretrainConfig| -> Vec<Encoded> {
-            let sampler = Sampler::new(&corpus, config).unwrap();
-            (0..10).map(|step| sampler.batch(step, 1.0)).collect()
-        };
-        let whole = batches(&config);
-        config.episode.partial_outputs = 1.0;
-        let (mut given, mut asked) = (0, 0);
-        for (whole, shown) in whole.iter().zip(batches(&config)) {
-            // Nothing else is drawn anew.
-            assert_eq!(whole.targets, shown.targets);
-            for (span, (canvas, _)) in shown.spans.iter().zip(&shown.batch.queries) {
-                for (code, i) in canvas.output.iter().zip(span.clone()) {
-                    let is_given = whole.weights[i] > 0.0 && shown.weights[i] == 0.0;
-                    assert!(!is_given || *code == shown.targets[i]);
-                    given += usize::from(is_given);
-                    asked += usize::from(shown.weights[i] > 0.0);
-                }
-            }
-        }
-        assert!(given > 50 && asked > 50, "{given} given, {asked} asked for");
-    }
-
-    #[test]
     fn the_table_of_task_tokens_moves_at_a_learning_rate_of_its_own() {
         let mut config = config();
         config.episode.e2e_share = 1.0;

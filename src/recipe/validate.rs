@@ -139,7 +139,6 @@ fn fit(config: &FitConfig, family: Family) -> Result<(), RecipeError> {
     }
     within("fit.clip_norm", config.clip_norm, 0.0..=1e6)?;
     within("fit.max_tokens", config.max_tokens, 1..=10_000_000)?;
-    within("fit.partial_outputs", config.partial_outputs, 0.0..=1.0)?;
     within("fit.hold_out", config.hold_out, 0.0..=0.9)?;
     within("fit.hold_out_enough", config.hold_out_enough, 0.0..=1.0)?;
     if config.hold_out_enough > 0.0 && config.hold_out == 0.0 {
@@ -162,8 +161,6 @@ fn fit(config: &FitConfig, family: Family) -> Result<(), RecipeError> {
 
 fn views(config: &ViewsConfig) -> Result<(), RecipeError> {
     within("views.count", config.count, 1..=100_000)?;
-    within("views.rounds", config.rounds, 0..=100)?;
-    within("views.sure", config.sure, 0.0..=1.0)?;
     distinct("views.dihedrals", &config.dihedrals)
 }
 

@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use burn::tensor::Tensor;
-use rand::Rng;
 
 use super::GridEngine;
 use super::parameters::{Optimizers, Parameters};
@@ -18,7 +17,6 @@ use crate::engine::{
 use crate::model::{
     AdamW, GridModel, Moments, Muon, clip_factor, cross_entropy, log_probabilities,
 };
-use crate::rng::stream;
 
 /// Told shapes for training on a task: as the shape rule allows at its tests.
 fn is_told(task: &Task) -> bool {
@@ -91,7 +89,6 @@ pub(super) fn fit(
 struct TaskFit<'a> {
     tasks: &'a [Task],
     config: &'a FitConfig,
-    seed: u64,
     /// The base model as constants of this fit's own graph.
     base: GridModel,
     parameters: Parameters,
@@ -143,7 +140,7 @@ impl<'a> TaskFit<'a> {
         }
         let mut base = engine.model.map(&mut |_, tensor| Tensor::from_inner(tensor));
         base.precision = config.precision;
-        Ok(Self { tasks, config, seed: plan.seed, base, parameters, optimizers, most, told, start })
+        Ok(Self { tasks, config, base, parameters, optimizers, most, told, start })
     }
 }
 
@@ -162,11 +159,6 @@ impl Steps for TaskFit<'_> {
         let canvas = canvas_of(&episode.pairs);
         let mut encoded = Encoded::default();
         encoded.add(&episode, format, 0, |p| tell(self.told[task], p.output.shape(), canvas));
-        let mut rng = stream(self.seed, &self.tasks[task].id, "partial", t as u64);
-        if rng.random::<f64>() < self.config.partial_outputs {
-            let share = rng.random::<f64>();
-            encoded.show_cells(0, || rng.random::<f64>() < share);
-        }
 
         let tracked = |v: &Tensor<2>| Tensor::from_inner(v.clone()).require_grad();
         let values: Vec<Tensor<2>> = self.parameters.values.iter().map(tracked).collect();

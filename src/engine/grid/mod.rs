@@ -11,7 +11,7 @@ use super::{
     Adapter, Engine, EngineError, Fit, FitLimits, FitPlan, FitStep, ModelInfo, PredictPlan,
 };
 use crate::arc::{Grid, Task, View};
-use crate::candidate::{CellMap, GivenCells, MapMeta, Predictions, score_grids};
+use crate::candidate::{CellMap, MapMeta, Predictions, score_grids};
 use crate::contamination::TrainingPairs;
 use crate::model::{CheckpointError, GridModel, Weights};
 
@@ -117,17 +117,6 @@ impl Engine for GridEngine {
         let maps: Vec<_> = maps.into_iter().filter(|map| map.format == under.format).collect();
         Ok(score_grids(&maps, grids).into_iter().flatten().collect())
     }
-
-    fn predict_given(
-        &self,
-        task: &Task,
-        test: usize,
-        adapter: Option<&Adapter>,
-        given: &GivenCells,
-        maps: Vec<CellMap>,
-    ) -> Result<Vec<CellMap>, EngineError> {
-        predict::predict_given(self, task, test, adapter, given, maps)
-    }
 }
 
 #[cfg(all(test, feature = "cpu"))]
@@ -136,7 +125,6 @@ mod tests {
 
     use super::*;
     use crate::arc::{ColorPermutation, Dihedral, Example, Grid, Test};
-    use crate::candidate::sure_cells;
     use crate::dataset::Format;
     use crate::engine::{Start, StopReason};
     use crate::model::{ContextTokens, GridModelConfig, normal};
@@ -324,22 +312,6 @@ mod tests {
     }
 
     #[test]
-    fn a_fit_shows_parts_of_outputs_where_it_is_told_to() {
-        let (engine, task) = (engine(), recolor_task(4));
-        let losses = |share: &str| {
-            let partial = format!("fit.partial_outputs={share}");
-            let recipe = recipe(&["fit.format=e2e", "fit.patience=0", &partial]);
-            let curve = fit(&engine, &task, &recipe, limits(12)).curve;
-            curve.into_iter().map(|step| step.loss).collect::<Vec<_>>()
-        };
-        let (never, half, always) = (losses("0"), losses("0.5"), losses("1"));
-        let differ = |a: &[f32], b: &[f32]| a.iter().zip(b).position(|(a, b)| a != b);
-        assert_eq!(differ(&never, &always), Some(0));
-        assert!(differ(&never, &half).is_some() && differ(&half, &always).is_some());
-        assert_eq!(half, losses("0.5"));
-    }
-
-    #[test]
     fn a_fit_whose_loss_is_low_enough_lands_before_it_ends() {
         let (engine, task) = (engine(), recolor_task(4));
         let until = |loss: &str| {
@@ -410,28 +382,6 @@ mod tests {
             assert!(fit.curve.iter().all(|step| step.check.is_none()));
         }
         assert_eq!(fit.adapter.unwrap().formats, [Format::Icl]);
-    }
-
-    #[test]
-    fn given_cells_keep_what_was_said_of_them_and_change_what_is_said_of_the_others() {
-        let (engine, task) = (engine(), recolor_task(3));
-        for format in ["icl", "both"] {
-            let recipe = recipe(&[&format!("fit.format={format}")]);
-            let adapter = fit(&engine, &task, &recipe, limits(2)).adapter;
-            let maps = engine.cell_maps(&task, 0, adapter.as_ref(), &views()).unwrap();
-            let given =
-                (1..100).filter_map(|percent| sure_cells(&maps, f64::from(percent) / 100.0));
-            let given = given.rev().find(|given| (1..12).contains(&given.count())).unwrap();
-            let again =
-                engine.predict_given(&task, 0, adapter.as_ref(), &given, maps.clone()).unwrap();
-            assert_eq!(again.len(), maps.len());
-            for (before, after) in maps.iter().zip(&again) {
-                assert_eq!(before.meta(), after.meta());
-                for (i, color) in given.shown(&before.view).iter().enumerate() {
-                    assert_eq!(color.is_some(), before.log_probs[i] == after.log_probs[i], "{i}");
-                }
-            }
-        }
     }
 
     #[test]

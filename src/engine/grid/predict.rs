@@ -3,7 +3,7 @@
 use super::GridEngine;
 use super::parameters::Adapted;
 use crate::arc::{Task, View, infer_shape};
-use crate::candidate::{CellMap, GivenCells};
+use crate::candidate::CellMap;
 use crate::dataset::{Format, Frame};
 use crate::engine::{
     Adapter, EngineError, Told, canvas_of, formats, frame_code, query_canvas, shown_canvas,
@@ -28,32 +28,7 @@ pub(super) fn predict(
     adapter: Option<&Adapter>,
     views: &[View],
 ) -> Result<Vec<CellMap>, EngineError> {
-    Ok(predict_all(&engine.adapted(adapter)?, task, test, &formats(adapter), views, None))
-}
-
-/// Predicts again with some cells given; see [`crate::engine::Engine::predict_given`].
-pub(super) fn predict_given(
-    engine: &GridEngine,
-    task: &Task,
-    test: usize,
-    adapter: Option<&Adapter>,
-    given: &GivenCells,
-    mut maps: Vec<CellMap>,
-) -> Result<Vec<CellMap>, EngineError> {
-    let formats = formats(adapter);
-    let views: Vec<View> = maps.iter().step_by(formats.len()).map(|map| map.view.clone()).collect();
-    let adapted = engine.adapted(adapter)?;
-    let again = predict_all(&adapted, task, test, &formats, &views, Some(given));
-    for (map, again) in maps.iter_mut().zip(again) {
-        let Some((_, width)) = map.shape else { continue };
-        for (i, color) in given.shown(&map.view).into_iter().enumerate() {
-            if color.is_none() {
-                let cell = i / width * map.width + i % width;
-                map.log_probs[cell] = again.log_probs[cell];
-            }
-        }
-    }
-    Ok(maps)
+    Ok(predict_all(&engine.adapted(adapter)?, task, test, &formats(adapter), views))
 }
 
 fn predict_all(
@@ -62,7 +37,6 @@ fn predict_all(
     test: usize,
     formats: &[Format],
     views: &[View],
-    given: Option<&GivenCells>,
 ) -> Vec<CellMap> {
     let input = &task.tests[test].input;
     let shape = infer_shape(&task.examples, input);
@@ -74,15 +48,7 @@ fn predict_all(
         let shape = shape.map(|s| view.dihedral.apply_shape(s));
         let told =
             shape.map_or(Told::Nothing { canvas: view.dihedral.apply_shape(canvas) }, Told::Shape);
-        let mut query = query_canvas(&view.apply(input), told);
-        if let (Some(given), Some((_, width))) = (given, shape) {
-            let canvas_width = query.width;
-            for (i, color) in given.shown(view).into_iter().enumerate() {
-                if let Some(color) = color {
-                    query.output[i / width * canvas_width + i % width] = color;
-                }
-            }
-        }
+        let query = query_canvas(&view.apply(input), told);
         for &format in formats {
             let conditioning = match format {
                 Format::Icl => {
