@@ -559,11 +559,11 @@ mod tests {
                 / p.formats.iter().map(|f| f.queries).sum::<usize>() as f32
         };
         let before = trainer.evaluate();
-        let first = loss(trainer.train_step(Until::Steps(400)).unwrap());
-        for _ in 0..360 {
-            trainer.train_step(Until::Steps(400)).unwrap();
+        let first = loss(trainer.train_step(Until::Steps(800)).unwrap());
+        for _ in 0..760 {
+            trainer.train_step(Until::Steps(800)).unwrap();
         }
-        let last = loss(trainer.train_step(Until::Steps(400)).unwrap());
+        let last = loss(trainer.train_step(Until::Steps(800)).unwrap());
         assert!(last < 0.95 * first, "loss {first} → {last}");
         let after = trainer.evaluate();
         let [before, after] =
