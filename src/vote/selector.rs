@@ -20,10 +20,10 @@ pub enum Selector {
     /// Three votes of each symmetry's maps and of all maps together, then a vote among these
     /// (Akyürek et al., arXiv 2411.07279, as the reference code counts it).
     Hierarchical,
-    /// `Σ_j P_j(s)`.
+    /// `Σ_j P_j(s)`, the default recipe's.
+    #[default]
     Sum,
     /// `Π_j P_j(s)`: the product of experts (Franzen et al., arXiv 2505.07859).
-    #[default]
     Product,
     /// `min_j P_j(s)`.
     Min,
