@@ -224,14 +224,16 @@ impl TaskRecord {
         });
         let losses: Vec<f64> = ends.collect();
         let before = losses.len().checked_sub(2).map(|index| losses[index]);
-        let given_up = self.stop == StopReason::GivenUp;
+        // What was ended early on purpose is not gone on with.
+        let is_over =
+            matches!(self.stop, StopReason::HeldOut | StopReason::Converged | StopReason::GivenUp);
         Standing {
             difficulty: self.difficulty,
             steps: self.steps,
             seconds: self.seconds.total,
             loss: losses.last().copied().unwrap_or(f64::INFINITY),
             loss_before: before,
-            is_open: self.fitted && self.failed.is_none() && !given_up && self.steps < steps,
+            is_open: self.fitted && self.failed.is_none() && !is_over && self.steps < steps,
         }
     }
 
@@ -271,4 +273,25 @@ fn mean_loss(steps: &[FitStep]) -> f64 {
 pub fn fallback_attempts(task: &Task) -> Vec<[Grid; 2]> {
     let second = &task.examples[0].output;
     task.tests.iter().map(|t| [t.input.clone(), second.clone()]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::mock::{recipe, record, task};
+    use super::*;
+
+    #[test]
+    fn a_fit_that_was_ended_early_on_purpose_is_not_gone_on_with() {
+        let mut record = record(&task("a"), &recipe(), 3);
+        for (stop, is_open) in [
+            (StopReason::Steps, true),
+            (StopReason::Budget, true),
+            (StopReason::HeldOut, false),
+            (StopReason::Converged, false),
+            (StopReason::GivenUp, false),
+        ] {
+            record.stop = stop;
+            assert_eq!(record.standing(10).is_open, is_open, "{stop:?}");
+        }
+    }
 }
