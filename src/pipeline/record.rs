@@ -249,10 +249,20 @@ impl TaskRecord {
         test.candidates.iter().filter_map(|c| c.as_seen_by(maps, scores)).collect()
     }
 
-    /// The distinct grids that were candidates for each test, the best first.
+    /// The distinct grids that could have been attempted for each test: the candidates, and then attempts that are none,
+    /// such as the base model's answer where no candidate was left.
     pub fn candidate_grids(&self) -> Vec<Vec<Grid>> {
-        let grids = |test: &TestRecord| test.candidates.iter().map(|c| c.grid.clone()).collect();
-        self.tests.iter().map(grids).collect()
+        let grids = |(t, attempts): (usize, &[Grid; 2])| {
+            let candidates = self.tests.get(t).map_or(&[][..], |test| &test.candidates);
+            let mut grids: Vec<Grid> = candidates.iter().map(|c| c.grid.clone()).collect();
+            for attempt in attempts {
+                if !grids.contains(attempt) {
+                    grids.push(attempt.clone());
+                }
+            }
+            grids
+        };
+        self.attempts.iter().enumerate().map(grids).collect()
     }
 }
 
@@ -293,5 +303,20 @@ mod tests {
             record.stop = stop;
             assert_eq!(record.standing(10).is_open, is_open, "{stop:?}");
         }
+    }
+
+    #[test]
+    fn what_is_attempted_is_among_the_grids_that_could_have_been() {
+        let mut record = record(&task("a"), &recipe(), 3);
+        let found = record.candidate_grids();
+        for (grids, test) in found.iter().zip(&record.tests) {
+            assert_eq!(grids.len(), test.candidates.len(), "attempts are no other grids");
+        }
+        let answer = Grid::filled(1, 7, 3);
+        record.attempts[0] = [answer.clone(), answer.clone()];
+        record.tests[0].candidates.clear();
+        assert_eq!(record.candidate_grids()[0], [answer]);
+        record.tests.clear();
+        assert_eq!(record.candidate_grids().len(), record.attempts.len());
     }
 }

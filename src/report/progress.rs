@@ -1,6 +1,7 @@
 //! How right a run would have been had it ended sooner: what its records say of less time and of fewer views.
 
 use crate::arc::Task;
+use crate::candidate::Candidate;
 use crate::compare::{AfterViews, Reading, numbers_of_views};
 use crate::pipeline::TaskRecord;
 use crate::vote::VoteConfig;
@@ -124,7 +125,8 @@ fn after(views: usize, record: &TaskRecord, task: &Task, vote: &VoteConfig) -> O
         let attempts = &read.attempts[t];
         moment.pass_at_1 &= attempts[0] == *truth;
         moment.pass_at_2 &= attempts.contains(truth);
-        moment.oracle &= test.candidates.iter().any(|candidate| candidate.grid == *truth);
+        let is_truth = |candidate: &Candidate| candidate.grid == *truth;
+        moment.oracle &= attempts.contains(truth) || test.candidates.iter().any(is_truth);
     }
     (!read.tests.is_empty()).then_some(moment)
 }
