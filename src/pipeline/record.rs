@@ -196,6 +196,12 @@ impl TaskRecord {
         Replay { fitted, parts, chunks, scored, timed_out }
     }
 
+    /// How often the task was worked on: a visit's fit ends with a part that leaves nothing out. Of several visits the maps and
+    /// the candidates are those of the last, but the seconds are those of all.
+    pub fn visits(&self) -> usize {
+        self.parts.iter().filter(|part| part.left_out.is_none()).count().max(1)
+    }
+
     /// The share of the maps that propose the first attempt, the least over the tests; `None` where there are too few.
     pub fn agreement(&self) -> Option<f64> {
         if self.maps.len() < LEAST_MAPS {
@@ -318,5 +324,17 @@ mod tests {
         assert_eq!(record.candidate_grids()[0], [answer]);
         record.tests.clear();
         assert_eq!(record.candidate_grids().len(), record.attempts.len());
+    }
+
+    #[test]
+    fn a_visit_s_fit_ends_with_a_part_that_leaves_nothing_out() {
+        let mut record = record(&task("a"), &recipe(), 3);
+        assert_eq!(record.visits(), 1);
+        record.parts = [Some(1), None].map(|left_out| Part { steps: 3, left_out }).into();
+        assert_eq!(record.visits(), 1);
+        record.parts.push(Part { steps: 2, left_out: None });
+        assert_eq!(record.visits(), 2);
+        record.parts.clear();
+        assert_eq!(record.visits(), 1);
     }
 }
