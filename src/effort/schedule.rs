@@ -22,7 +22,7 @@ pub struct ScheduleConfig {
     pub gain: GainTable,
 }
 
-/// The chance that a task is solved after so many gradient steps, by how hard it looked after the first pass.
+/// The chance that a task is solved after so many gradient steps, by how hard it looks: each visit says anew.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GainTable {

@@ -46,8 +46,8 @@ pub struct TaskRecord {
     /// How hard the task looks by this and by the agreement of the views.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub difficulty: Option<Difficulty>,
-    /// Whether a run that gives its time where it is worth most has given this task no more than the first pass, since
-    /// nothing spoke for any answer.
+    /// Whether a run that gives its time where it is worth most has not gone back to this task after this visit, since nothing
+    /// spoke for any answer.
     #[serde(skip_serializing_if = "is_false", default)]
     pub abstained: bool,
     /// Views predicted under.
