@@ -77,8 +77,8 @@ pub struct Args {
     /// Only the first N tasks.
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     limit: Option<u32>,
-    /// Only these variants, and the baseline; names with commas come one to an option.
-    #[arg(long, value_name = "NAME")]
+    /// Only these variants, and the baseline: names apart by commas, or one that has a comma itself; may be repeated.
+    #[arg(long, value_name = "NAME,NAME")]
     variants: Vec<String>,
     /// The variant that the others are tested against, in place of the comparison's own.
     #[arg(long, value_name = "NAME")]

@@ -269,7 +269,13 @@ impl Comparison {
     /// # Errors
     /// [`CompareError::NoVariant`].
     pub fn select(&mut self, names: &[String]) -> Result<(), CompareError> {
-        for name in names {
+        let is_name = |text: &str| self.variants.iter().any(|v| v.name == text);
+        let apart = |text: &String| match is_name(text) {
+            true => vec![text.clone()],
+            false => text.split(',').map(|name| name.trim().to_owned()).collect(),
+        };
+        let names: Vec<String> = names.iter().flat_map(apart).collect();
+        for name in &names {
             find(&self.variants, name, &self.name)?;
         }
         let baseline = self.variants[self.baseline].name.clone();
@@ -308,7 +314,8 @@ fn assignments(table: &toml::Table, prefix: &str) -> Vec<String> {
 
 fn find(variants: &[Variant], name: &str, origin: &str) -> Result<usize, CompareError> {
     variants.iter().position(|v| v.name == name).ok_or_else(|| {
-        let known: Vec<&str> = variants.iter().map(|v| v.name.as_str()).collect();
+        // A name may have a comma.
+        let known: Vec<String> = variants.iter().map(|v| format!("`{}`", v.name)).collect();
         let (name, origin, known) = (name.to_owned(), origin.to_owned(), known.join(", "));
         CompareError::NoVariant { name, origin, known }
     })
@@ -453,10 +460,24 @@ mod tests {
         let names: Vec<_> = comparison.variants.iter().map(|v| v.name.as_str()).collect();
         assert_eq!((names, comparison.baseline), (vec!["TTT, sum", "none"], 1));
         let error = comparison.select(&["sun".to_owned()]).unwrap_err().to_string();
-        assert_eq!(error, "there is no variant `sun` in mine; it has TTT, sum, none");
+        assert_eq!(error, "there is no variant `sun` in mine; it has `TTT, sum`, `none`");
         comparison.set_baseline("TTT, sum").unwrap();
         assert_eq!(comparison.baseline, 0);
         assert!(comparison.set_baseline("sun").is_err());
+    }
+
+    #[test]
+    fn names_are_apart_by_commas_where_the_whole_is_no_name() {
+        let left = |names: &[&str]| -> Result<Vec<String>, String> {
+            let mut comparison = read(THREE).unwrap();
+            comparison.variants[1].name = "sum".into();
+            let names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
+            comparison.select(&names).map_err(|error| error.to_string())?;
+            Ok(comparison.variants.into_iter().map(|variant| variant.name).collect())
+        };
+        assert_eq!(left(&["sum,none"]).unwrap(), ["sum", "none"]);
+        assert_eq!(left(&["TTT, product", "sum, none"]).unwrap(), ["TTT, product", "sum", "none"]);
+        assert!(left(&["sum,sun"]).unwrap_err().starts_with("there is no variant `sun`"));
     }
 
     #[test]

@@ -247,7 +247,7 @@ fn what_cannot_be_compared_is_refused_with_the_mend() {
     };
     fails(&["compare", "mine.toml", "-"], "give a file in place of -");
     fails(&["compare", "nothing"], "neither an embedded comparison");
-    fails(&["compare", "mine.toml", "tasks", "--variants", "sun"], "it has none, sum");
+    fails(&["compare", "mine.toml", "tasks", "--variants", "sum,sun"], "it has `none`, `sum`");
     fails(&["compare", "mine.toml", "nowhere"], "nowhere");
-    fails(&["compare", "mine.toml", "tasks", "--baseline", "sun"], "it has none, sum");
+    fails(&["compare", "mine.toml", "tasks", "--baseline", "sun"], "it has `none`, `sum`");
 }
