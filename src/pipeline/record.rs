@@ -217,8 +217,12 @@ impl TaskRecord {
     /// How hard the task looks, by the demonstration that was held out (where the fit had come far enough to tell) and by
     /// the agreement of the views.
     pub fn estimate_difficulty(&self) -> Option<Difficulty> {
-        let telling = self.held_out.filter(|check| check.steps >= HeldOut::LEAST_STEPS);
-        Difficulty::of(telling.map(HeldOut::rate), self.agreement())
+        Difficulty::of(self.telling_hold_out().map(HeldOut::rate), self.agreement())
+    }
+
+    /// How the demonstration was predicted that the fit left out, where it had come far enough for that to tell something.
+    pub fn telling_hold_out(&self) -> Option<HeldOut> {
+        self.held_out.filter(|check| check.steps >= HeldOut::LEAST_STEPS)
     }
 
     /// How the task stands, for a schedule; `steps` are the most that a fit may have.

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::method::rule;
 use super::page::document;
 use super::plot::{Axis, Interval, dots, figure, intervals};
 use super::words::count;
@@ -179,12 +180,24 @@ fn notes(table: &Table, reports: &[Option<String>]) -> Markup {
             "Strict counts a task if all of its tests are right; fractional by the share of its tests that are right. "
             (table.note())
             " ξ_O: share of the time after which the right grids were attempted, 0 where they never were; ξ_P: share of the \
-             time that went to predictions of new grids."
+             time that went to predictions of new grids; neither is known of runs that came back to a task."
             @if reports.iter().any(Option::is_some) {
-                " A name leads to the report of its run, which has the votes of the default rule over all views."
+                " A name leads to the report of its run, which has the votes of the rule that it was made with, over all \
+                 views (" (rules_of_runs(table)) ")."
             }
         }
     }
+}
+
+/// The rules of the vote that the runs were made with, in the order of the rows.
+fn rules_of_runs(table: &Table) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in table.rows.iter().filter_map(|row| row.run_selector).map(rule) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.join(", ")
 }
 
 #[cfg(test)]
@@ -237,6 +250,7 @@ mod tests {
             assert!(page.contains(cell.as_str()), "{cell}");
         }
         assert!(page.contains("Best of N views"));
+        assert!(page.contains("that it was made with, over all views (sum)."), "{page}");
     }
 
     #[test]
