@@ -173,8 +173,8 @@ pub fn score_tasks(
 
 /// The 95 % interval of the mean of `values` (one a task) by the percentile bootstrap.
 ///
-/// Deterministic in `seed`. `None` for fewer than two values. An interval of width 0, as all-equal values
-/// give, says that the sample is too small to tell, not that the mean is certain.
+/// Deterministic in `seed`. `None` for fewer than two values, and where the interval has no width, as of all-equal values:
+/// that says that the sample is too small to tell, not that the mean is certain.
 pub fn bootstrap_interval(values: &[f64], seed: u64) -> Option<[f64; 2]> {
     if values.len() < 2 {
         return None;
@@ -187,7 +187,8 @@ pub fn bootstrap_interval(values: &[f64], seed: u64) -> Option<[f64; 2]> {
     let mut means: Vec<f64> = (0..RESAMPLES).map(|_| mean()).collect();
     means.sort_by(f64::total_cmp);
     let tail = RESAMPLES / 40;
-    Some([means[tail], means[RESAMPLES - 1 - tail]])
+    let (low, high) = (means[tail], means[RESAMPLES - 1 - tail]);
+    (low < high).then_some([low, high])
 }
 
 /// The exact two-sided McNemar test: the probability that of `a + b` tasks on which two methods differ, so uneven a
@@ -336,6 +337,9 @@ mod tests {
         assert!((low - (0.25 - half_width)).abs() < 0.006, "{low}");
         assert!((high - (0.25 + half_width)).abs() < 0.006, "{high}");
         assert_eq!(bootstrap_interval(&[1.0], 0), None);
+        for all_equal in [0.0, 0.3, 1.0] {
+            assert_eq!(bootstrap_interval(&[all_equal; 60], 0), None, "it is not certain");
+        }
         assert_eq!(bootstrap_interval(&[], 0), None);
     }
 }

@@ -15,8 +15,9 @@ pub enum ViewStop {
     /// Never.
     #[default]
     Never,
-    /// When the remaining views, all together, could not bring a third grid among the two with the most votes, which are
-    /// what is attempted. Views that all agree leave the second open, and go on.
+    /// When the remaining views, all together, could not bring a third grid among the two that most views propose. They are
+    /// what the unweighted majority attempts; another vote may still choose otherwise. Views that all agree leave the second
+    /// open, and go on.
     Decided,
     /// When the first grid is the likelier one of the first two with 95 % probability: of a share of votes with the
     /// prior Beta(1, 1), seen `v₁` times against `v₂`, at least 95 % of the mass is above one half
@@ -118,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn decided_says_that_no_later_view_can_change_the_two_attempts() {
+    fn decided_says_that_no_later_view_can_change_which_two_grids_most_views_propose() {
         let (mut settled, mut open) = (0, 0);
         for first in 0..8 {
             for second in 0..=first {
@@ -134,7 +135,7 @@ mod tests {
             }
         }
         assert!(settled > 50 && open > 50, "{settled} {open}");
-        // The first grid is safe here, and what is attempted second is not.
+        // The first grid is safe here, and the second is not.
         assert!(!ViewStop::Decided.settles(&[9, 1], 2) && !ViewStop::Decided.settles(&[10], 2));
     }
 }

@@ -23,6 +23,7 @@ use crate::compare::{Comparison, RunFacts, Share, Table, Work, learn_gain};
 use crate::effort::GainTable;
 use crate::engine::Engine;
 use crate::public;
+use crate::recipe::Recipe;
 use crate::report::{Side, comparison_page, report};
 use crate::run::{Identity, Limits, RunError, find_run, read_run, shared_steps};
 
@@ -50,7 +51,8 @@ A comparison is a TOML file of variants of a recipe; these are embedded:
   reads = { views = 4 }           what the vote reads of the run: the first views, or stop = \"beta\" (as views.stop),
                                   or dihedrals = [\"transpose\"]
 
-Variants that differ in the vote alone, or in what they read, share one run. Each run is a run directory under OUT/runs,
+Variants that differ in the vote alone, or in what they read, share one run, which is made with the vote of the first; a
+scheduled run is shared only with the same vote, by which it gives its time. Each run is a run directory under OUT/runs,
 found again by what it is: a later comparison with the same OUT makes no run twice, and the same command goes on where
 an earlier one was interrupted. A run with a limit in seconds is shared only with the same --jobs and --threads. OUT gets
 COMPARISON.html, .json, .csv and .md, and COMPARISON-views.csv: the best of N views. Memory is the peak of a run's whole
@@ -77,8 +79,8 @@ pub struct Args {
     /// Only the first N tasks.
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     limit: Option<u32>,
-    /// Only these variants, and the baseline; names with commas come one to an option.
-    #[arg(long, value_name = "NAME")]
+    /// Only these variants, and the baseline: names apart by commas, or one that has a comma itself; may be repeated.
+    #[arg(long, value_name = "NAME,NAME")]
     variants: Vec<String>,
     /// The variant that the others are tested against, in place of the comparison's own.
     #[arg(long, value_name = "NAME")]
@@ -223,7 +225,7 @@ impl Args {
     /// Says what exactly a run is, and finds its directory: the one that holds it already, or a new one.
     fn plan(
         &self,
-        work: Work,
+        mut work: Work,
         comparison: &Comparison,
         dataset: &Dataset,
         engine: &dyn Engine,
@@ -233,10 +235,17 @@ impl Args {
         let jobs = self.jobs(&model.device).min(dataset.tasks.len()).max(1);
         let memory_bytes = self.memory.bytes(engine, &work.recipe);
         let limits = limits(&work, dataset.tasks.len(), jobs, memory_bytes);
-        let identity = Identity::new(&work.recipe, dataset, model, limits);
+        let mut identity = Identity::new(&work.recipe, dataset, model.clone(), limits);
         let runs = out.join("runs");
         let threads = self.machine.threads();
-        let directory = find_run(&runs, &identity, jobs, threads).unwrap_or_else(|| {
+        let found = find_run(&runs, &identity, jobs, threads, work.any_vote());
+        if let Some(directory) = &found {
+            // It is gone on with as it was begun.
+            let settings = directory.join("recipe.toml").display().to_string();
+            work.recipe.vote = Recipe::resolve::<&str>(&settings, &[])?.vote;
+            identity = Identity::new(&work.recipe, dataset, model, limits);
+        }
+        let directory = found.unwrap_or_else(|| {
             let first = &comparison.variants[work.variants[0]].name;
             runs.join(directory_name(first, &identity, jobs, threads))
         });

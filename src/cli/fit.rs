@@ -171,7 +171,7 @@ fn why(stop: StopReason) -> &'static str {
         StopReason::NotFitted => "nothing to fit",
         StopReason::Steps => "all that were asked for",
         StopReason::Budget => "then time was over",
-        StopReason::HeldOut => "then every held-out demonstration was right",
+        StopReason::HeldOut => "then what was held out was predicted well enough",
         StopReason::Converged => "then the loss was low enough",
         StopReason::GivenUp => "given up, for there was no time for enough",
         StopReason::Interrupted => "then interrupted",

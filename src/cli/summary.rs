@@ -22,7 +22,7 @@ pub(super) struct Summary {
     failures: Vec<(String, String)>,
     /// Tasks without a record.
     unreached: usize,
-    /// Tasks that got no more than the first pass of the schedule.
+    /// Tasks that the schedule gave no more time, as they looked hopeless.
     abstained: usize,
     interrupted: bool,
     /// Tasks of which the model was trained on a pair, if it says.

@@ -10,7 +10,8 @@ use crate::candidate::Candidate;
 use crate::pipeline::{TaskRecord, TestRecord};
 use crate::vote::{Panel, VoteConfig, rank};
 
-/// Means over tasks; `None` where there is nothing to take a mean of.
+/// Means over tasks; `None` where there is nothing to take a mean of, or where a task was worked on in several visits:
+/// what the earlier ones predicted is not kept, and the tasks with one visit are not like the others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Efficiency {
     /// ξ_O, over the tasks with known answers: the share of a task's seconds that had been spent when the right
@@ -32,6 +33,9 @@ impl Efficiency {
     ) -> Self {
         let (mut outcomes, mut processes) = (Vec::new(), Vec::new());
         for (task, record) in pairs {
+            if record.visits() > 1 {
+                return Self::default();
+            }
             let answers: Option<Vec<&Grid>> =
                 task.tests.iter().map(|t| t.output.as_ref()).collect();
             outcomes.extend(answers.map(|answers| spent_until_right(&answers, record, vote)));
@@ -102,7 +106,7 @@ mod tests {
     use super::*;
     use crate::arc::Dihedral;
     use crate::compare::Reading;
-    use crate::pipeline::{Seconds, mock};
+    use crate::pipeline::{Part, Seconds, mock};
     use crate::vote::testing::{grid, maps, store};
     use crate::vote::{Selector, tally_votes};
 
@@ -157,6 +161,15 @@ mod tests {
         let (task, mut longer) = record(&LATE, "9");
         (longer.seconds.fit, longer.seconds.total) = (15.0, 20.0);
         close(efficiency("33", (task, longer)).process, (1.0 + 3.0 * 0.75) / 20.0);
+    }
+
+    #[test]
+    fn of_several_visits_it_is_not_known_what_the_earlier_ones_brought() {
+        let ((task, once), (other, mut twice)) = (record(&LATE, "9"), record(&LATE, "9"));
+        assert!(Efficiency::of(std::iter::once((&task, &once)), &vote()).process.is_some());
+        twice.parts.push(Part { steps: 2, left_out: None });
+        let both = [(&task, &once), (&other, &twice)].into_iter();
+        assert_eq!(Efficiency::of(both, &vote()), Efficiency::default());
     }
 
     #[test]

@@ -81,7 +81,18 @@ mod tests {
     use crate::arc::{Dataset, Grid};
     use crate::compare::testing::{facts, variant};
     use crate::effort::Difficulty::{Easy, Hard, Medium};
+    use crate::pipeline::HeldOut;
     use crate::pipeline::mock::{recipe, record, task};
+
+    /// What makes a task so hard where all views agree.
+    fn held_out(difficulty: Difficulty) -> HeldOut {
+        let exact = match difficulty {
+            Easy => 8,
+            Medium => 1,
+            _ => 0,
+        };
+        HeldOut { demonstration: 0, steps: HeldOut::LEAST_STEPS, exact, of: 8, solved: false }
+    }
 
     /// Variants of so many steps, of which `solved` says which of five tasks each solves.
     fn learn(steps: [usize; 3], solved: [[bool; 5]; 3]) -> Option<GainTable> {
@@ -109,13 +120,14 @@ mod tests {
                 let made = tasks.iter().enumerate().map(|(t, task)| {
                     let mut record = record(&task.without_answers(), &work.recipe, 1);
                     record.steps = work.recipe.fit.steps;
-                    record.difficulty = Some([Easy, Easy, Easy, Medium, Hard][t]);
+                    record.held_out = Some(held_out([Easy, Easy, Easy, Medium, Hard][t]));
                     let by = steps.iter().position(|&steps| steps == record.steps);
                     let is_solved = by.is_some_and(|by| solved[by][t]);
                     let answer = Grid::filled(2, 2, if is_solved { 4 } else { 5 });
                     for test in &mut record.tests {
                         test.candidates.truncate(1);
                         test.candidates[0].grid = answer.clone();
+                        test.candidates[0].proposed_by = (0..record.maps.len()).collect();
                     }
                     (task.id.clone(), record)
                 });

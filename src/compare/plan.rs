@@ -7,7 +7,6 @@ use serde::Deserialize;
 use super::Reading;
 use crate::engine::Family;
 use crate::recipe::{Recipe, RecipeError, for_family};
-use crate::vote::VoteConfig;
 
 /// The embedded comparisons, by name.
 pub const COMPARISONS: [(&str, &str); 8] = [
@@ -152,7 +151,8 @@ pub struct Comparison {
 /// A run that one or more variants need.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Work {
-    /// The settings, with the default vote: it changes nothing that the variants read.
+    /// The settings of the first of its variants. The vote is made anew for each of the others, which may have one of their
+    /// own; unless the time was scheduled, which goes by what the vote chose.
     pub recipe: Recipe,
     /// Gradient steps for each task.
     pub steps: Option<usize>,
@@ -162,6 +162,14 @@ pub struct Work {
     pub share: Share,
     /// The variants that read it, by index.
     pub variants: Vec<usize>,
+}
+
+impl Work {
+    /// Whether a run with another vote has the same predictions. Which task gets time by a schedule depends on how hard it
+    /// looks, and so on what was chosen.
+    pub fn any_vote(&self) -> bool {
+        self.share != Share::Scheduled
+    }
 }
 
 impl Comparison {
@@ -264,12 +272,18 @@ impl Comparison {
         Ok(())
     }
 
-    /// Leaves the variants of these names, and the baseline.
+    /// Leaves the variants of these names, and the baseline. What is no variant's name is taken as several, apart by commas.
     ///
     /// # Errors
     /// [`CompareError::NoVariant`].
     pub fn select(&mut self, names: &[String]) -> Result<(), CompareError> {
-        for name in names {
+        let is_name = |text: &str| self.variants.iter().any(|v| v.name == text);
+        let apart = |text: &String| match is_name(text) {
+            true => vec![text.clone()],
+            false => text.split(',').map(|name| name.trim().to_owned()).collect(),
+        };
+        let names: Vec<String> = names.iter().flat_map(apart).collect();
+        for name in &names {
             find(&self.variants, name, &self.name)?;
         }
         let baseline = self.variants[self.baseline].name.clone();
@@ -283,8 +297,9 @@ impl Comparison {
         let mut works: Vec<Work> = Vec::new();
         for (i, variant) in self.variants.iter().enumerate() {
             let Variant { recipe, steps, seconds, share, .. } = variant.clone();
-            let recipe = Recipe { vote: VoteConfig::default(), ..recipe };
             let same = |work: &&mut Work| {
+                let vote = if work.any_vote() { &work.recipe.vote } else { &recipe.vote };
+                let recipe = Recipe { vote: vote.clone(), ..recipe.clone() };
                 (work.steps, work.seconds, work.share) == (steps, seconds, share)
                     && work.recipe.fingerprint() == recipe.fingerprint()
             };
@@ -308,7 +323,8 @@ fn assignments(table: &toml::Table, prefix: &str) -> Vec<String> {
 
 fn find(variants: &[Variant], name: &str, origin: &str) -> Result<usize, CompareError> {
     variants.iter().position(|v| v.name == name).ok_or_else(|| {
-        let known: Vec<&str> = variants.iter().map(|v| v.name.as_str()).collect();
+        // A name may have a comma.
+        let known: Vec<String> = variants.iter().map(|v| format!("`{}`", v.name)).collect();
         let (name, origin, known) = (name.to_owned(), origin.to_owned(), known.join(", "));
         CompareError::NoVariant { name, origin, known }
     })
@@ -318,7 +334,7 @@ fn find(variants: &[Variant], name: &str, origin: &str) -> Result<usize, Compare
 mod tests {
     use super::*;
     use crate::adapter::FitFormat;
-    use crate::vote::Selector;
+    use crate::vote::{Selector, VoteConfig};
 
     fn read(text: &str) -> Result<Comparison, String> {
         let folder = tempfile::tempdir().unwrap();
@@ -357,7 +373,11 @@ mod tests {
     fn embedded_comparisons_share_the_runs_that_their_heads_say() {
         let runs = |name: &str| -> std::collections::BTreeSet<String> {
             let comparison = Comparison::read(name, None, &[], Family::Grid).unwrap();
-            comparison.works().iter().map(|work| work.recipe.fingerprint()).collect()
+            let works = comparison.works().into_iter();
+            // A run is found again whatever its vote.
+            let print =
+                |work: Work| Recipe { vote: VoteConfig::default(), ..work.recipe }.fingerprint();
+            works.map(print).collect()
         };
         let (formats, paper, stopping) =
             (runs("formats"), runs("ablation-paper"), runs("ablation-stopping"));
@@ -397,6 +417,25 @@ mod tests {
             comparison.variants[1].share = share;
             assert_eq!(readers(&comparison).len(), 3);
         }
+        comparison.variants[0].share = Share::Even;
+        comparison.variants[1].share = Share::Even;
+        assert_eq!(readers(&comparison).len(), 2);
+        comparison.variants[0].share = Share::Scheduled;
+        comparison.variants[1].share = Share::Scheduled;
+        assert_eq!(readers(&comparison).len(), 3, "the vote says who gets the time");
+        comparison.variants[1].recipe.vote = comparison.variants[0].recipe.vote.clone();
+        assert_eq!(readers(&comparison).len(), 2);
+    }
+
+    #[test]
+    fn a_run_is_made_with_the_vote_of_its_first_variant() {
+        let mut comparison = read(THREE).unwrap();
+        let rules = |comparison: &Comparison| -> Vec<Selector> {
+            comparison.works().iter().map(|work| work.recipe.vote.selector).collect()
+        };
+        assert_eq!(rules(&comparison), [Selector::Product, Selector::Sum]);
+        comparison.variants.swap(0, 1);
+        assert_eq!(rules(&comparison), [Selector::Sum; 2]);
     }
 
     #[test]
@@ -453,10 +492,24 @@ mod tests {
         let names: Vec<_> = comparison.variants.iter().map(|v| v.name.as_str()).collect();
         assert_eq!((names, comparison.baseline), (vec!["TTT, sum", "none"], 1));
         let error = comparison.select(&["sun".to_owned()]).unwrap_err().to_string();
-        assert_eq!(error, "there is no variant `sun` in mine; it has TTT, sum, none");
+        assert_eq!(error, "there is no variant `sun` in mine; it has `TTT, sum`, `none`");
         comparison.set_baseline("TTT, sum").unwrap();
         assert_eq!(comparison.baseline, 0);
         assert!(comparison.set_baseline("sun").is_err());
+    }
+
+    #[test]
+    fn names_are_apart_by_commas_where_the_whole_is_no_name() {
+        let left = |names: &[&str]| -> Result<Vec<String>, String> {
+            let mut comparison = read(THREE).unwrap();
+            comparison.variants[1].name = "sum".into();
+            let names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
+            comparison.select(&names).map_err(|error| error.to_string())?;
+            Ok(comparison.variants.into_iter().map(|variant| variant.name).collect())
+        };
+        assert_eq!(left(&["sum,none"]).unwrap(), ["sum", "none"]);
+        assert_eq!(left(&["TTT, product", "sum, none"]).unwrap(), ["TTT, product", "sum", "none"]);
+        assert!(left(&["sum,sun"]).unwrap_err().starts_with("there is no variant `sun`"));
     }
 
     #[test]

@@ -25,7 +25,7 @@ impl Reading {
     ///
     /// Grids that only other views have found are no candidates then, and neither are blends of all views (the product
     /// cell by cell, the majorities), which are the views' own grids in nearly every case. The time of the other views is
-    /// taken off. Only the chosen rule is tallied.
+    /// taken off. Only the chosen rule is tallied, and how hard the task looks is judged by what it chose.
     pub fn of(&self, record: &TaskRecord, vote: &VoteConfig) -> TaskRecord {
         let maps = self.maps(record);
         let metas: Vec<MapMeta> = maps.iter().map(|&map| record.maps[map].clone()).collect();
@@ -53,8 +53,8 @@ impl Reading {
             read.seconds.total -= saved;
             read.views = (record.views as f64 * share).round() as usize;
             read.maps = metas;
-            read.difficulty = read.estimate_difficulty();
         }
+        read.difficulty = read.estimate_difficulty();
         read
     }
 
@@ -138,6 +138,21 @@ mod tests {
             };
             assert_eq!(grids(&part.tests), grids(&own.tests), "{count} views");
         }
+    }
+
+    #[test]
+    fn another_vote_is_read_as_a_run_with_it_would_have_judged_the_task() {
+        let mut made = views(16, ViewStop::Never);
+        made.vote.selector = Selector::Product;
+        let product = record(&task("a"), &made, 3);
+        made.vote.selector = Selector::Min;
+        let min = record(&task("a"), &made, 3);
+        // The two agree on these tasks: so the record has a word that is not its own.
+        let stale = crate::effort::Difficulty::Hopeless;
+        let whole = TaskRecord { difficulty: Some(stale), ..product };
+        let read = Reading::default().of(&whole, &made.vote);
+        assert_eq!((&read.attempts, read.difficulty), (&min.attempts, min.difficulty));
+        assert_ne!(read.difficulty, Some(stale));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::arc::{Attempts, Dataset, Grid, Submission};
 use crate::effort::Difficulty;
 use crate::evaluate::{Candidates, Score, TaskScore, bootstrap_interval, mcnemar, score_tasks};
 use crate::pipeline::TaskRecord;
+use crate::vote::Selector;
 
 /// What a comparison has come to.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -19,7 +20,8 @@ pub struct Table {
     pub dataset: String,
     /// The variant that the others are tested against.
     pub baseline: String,
-    /// The variant that says how hard the tasks are: the baseline, or the first whose run can tell; `None` if none can.
+    /// The variant that says how hard the tasks are: of those whose runs can tell one that held a demonstration out, or else
+    /// one that was fitted; of several the baseline, or else the first. `None` if no run can tell.
     pub difficulty_by: Option<String>,
     /// A row for each variant, in order.
     pub rows: Vec<Row>,
@@ -45,6 +47,9 @@ pub struct Row {
     pub peak_memory_bytes: Option<u64>,
     /// Tasks that it worked on at the same time.
     pub jobs: Option<usize>,
+    /// The rule of the vote that its run was made with, and that the run's own report goes by: of variants that share a run
+    /// the rule of one of them. `None` if the run has predicted nothing.
+    pub run_selector: Option<Selector>,
     /// What share of the spending led to the answers.
     pub efficiency: Efficiency,
     /// The tasks whose answers are known, by how hard [`Table::difficulty_by`] took them to be: the same tasks in every
@@ -116,6 +121,8 @@ struct Outcome {
     steps: f64,
     efficiency: Efficiency,
     difficulties: BTreeMap<String, Difficulty>,
+    /// Whether some difficulty is also by a demonstration that had no part in the fit.
+    held_out: bool,
     by_views: Vec<AfterViews>,
 }
 
@@ -130,8 +137,15 @@ impl Table {
         let variants = &comparison.variants;
         let outcomes: Vec<Outcome> =
             (0..variants.len()).map(|i| Outcome::of(&variants[i], dataset, run(i))).collect();
+        // A model that was not fitted says little of what is hard to learn.
+        let says_less = |&i: &usize| match &outcomes[i] {
+            Outcome { held_out: true, .. } => 0,
+            Outcome { steps, .. } if *steps > 0.0 => 1,
+            _ => 2,
+        };
         let tells = |&i: &usize| !outcomes[i].difficulties.is_empty();
-        let teller = std::iter::once(comparison.baseline).chain(0..variants.len()).find(tells);
+        let baseline_first = std::iter::once(comparison.baseline).chain(0..variants.len());
+        let teller = baseline_first.filter(tells).min_by_key(says_less);
         let unknown = BTreeMap::new();
         let difficulties = teller.map_or(&unknown, |i| &outcomes[i].difficulties);
         let rows = variants.iter().zip(&outcomes).enumerate().map(|(i, (variant, outcome))| {
@@ -147,6 +161,7 @@ impl Table {
                 steps: outcome.steps,
                 peak_memory_bytes,
                 jobs,
+                run_selector: run_selector(run(i).records),
                 by_difficulty: by_difficulty(&outcome.scores, difficulties),
                 efficiency: outcome.efficiency,
                 versus_baseline: other.and_then(|other| VersusBaseline::of(&outcome.scores, other)),
@@ -179,9 +194,15 @@ impl Outcome {
             steps: mean(|record| record.steps as f64) + run.shared_steps.unwrap_or(0.0),
             efficiency: Efficiency::of(pairs, &variant.recipe.vote),
             difficulties: records.iter().filter_map(difficulty).collect(),
+            held_out: records.values().any(|record| record.telling_hold_out().is_some()),
             by_views: if whole { by_views(variant, dataset, run.records) } else { Vec::new() },
         }
     }
+}
+
+/// The rule that chose the attempts in these records.
+fn run_selector(records: &BTreeMap<String, TaskRecord>) -> Option<Selector> {
+    records.values().flat_map(|record| &record.tests).map(|test| test.tally.selector).next()
 }
 
 /// What the variant's vote makes of what is read of the records.
@@ -276,7 +297,7 @@ fn score(dataset: &Dataset, records: &BTreeMap<String, TaskRecord>) -> Vec<TaskS
 mod tests {
     use super::*;
     use crate::compare::testing::{compared, facts};
-    use crate::vote::Selector;
+    use crate::pipeline::HeldOut;
 
     #[test]
     fn rows_are_what_solve_would_have_submitted() {
@@ -298,9 +319,13 @@ mod tests {
         assert_eq!(versus.p, mcnemar(versus.gained, 0));
         assert_eq!(table.rows[1].tasks, [("a".into(), Some(1.0)), ("b".into(), Some(0.0))].into());
         assert_eq!((table.rows[0].steps, table.rows[1].steps), (0.0, 3.0));
-        // By what the baseline's run takes them to be, whatever the row.
+        // By what one run takes them to be, whatever the row: that of the first fit, as the baseline has none.
+        assert_eq!(table.difficulty_by.as_deref(), Some("product"));
         let count = |row: &Row| row.by_difficulty.values().map(|bin| bin.of).sum::<usize>();
-        let of_a = records[0]["a"].difficulty.unwrap();
+        let of_a = records[1]["a"].difficulty.unwrap();
+        // The variants that share a run share its report, which goes by the vote of the first.
+        let rules: Vec<_> = table.rows.iter().map(|row| row.run_selector.unwrap()).collect();
+        assert_eq!(rules, [Selector::Sum, Selector::Product, Selector::Product]);
         for (row, solved) in table.rows.iter().zip(&solved) {
             assert_eq!((row.by_difficulty[&of_a].solved, count(row)), (*solved, 2));
         }
@@ -329,6 +354,25 @@ mod tests {
         let table = Table::of(&comparison, &dataset, &runs);
         assert_eq!((table.rows[1].score.solved, table.rows[1].score.missing), (Some(1), 1));
         assert!(table.to_text().contains("product (1 missing)"), "{}", table.to_text());
+    }
+
+    #[test]
+    fn a_run_that_held_out_or_was_fitted_says_how_hard_tasks_are() {
+        let (mut comparison, dataset, mut records) = compared();
+        let by = |comparison: &Comparison, records: &[BTreeMap<String, TaskRecord>]| {
+            let runs: Vec<_> = records.iter().map(facts).collect();
+            Table::of(comparison, &dataset, &runs).difficulty_by.unwrap()
+        };
+        assert_eq!(by(&comparison, &records), "product", "the baseline is not fitted");
+        comparison.baseline = 2;
+        assert_eq!(by(&comparison, &records), "min", "it is fitted as the other is");
+        let (demonstration, exact, of) = (0, 4, 8);
+        let held_out = |steps| HeldOut { demonstration, steps, exact, of, solved: false };
+        let first = records[0].get_mut("a").unwrap();
+        first.held_out = Some(held_out(HeldOut::LEAST_STEPS - 1));
+        assert_eq!(by(&comparison, &records), "min", "too early to tell");
+        records[0].get_mut("a").unwrap().held_out = Some(held_out(HeldOut::LEAST_STEPS));
+        assert_eq!(by(&comparison, &records), "none");
     }
 
     #[test]

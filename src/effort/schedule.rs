@@ -22,7 +22,7 @@ pub struct ScheduleConfig {
     pub gain: GainTable,
 }
 
-/// The chance that a task is solved after so many gradient steps, by how hard it looked after the first pass.
+/// The chance that a task is solved after so many gradient steps, by how hard it looks: each visit says anew.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GainTable {
@@ -61,7 +61,7 @@ impl GainTable {
 /// How a task stands after the time that it has had.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Standing {
-    /// How hard it looks; `None` if nothing was predicted.
+    /// How hard it looks; `None` if nothing tells.
     pub difficulty: Option<Difficulty>,
     /// Gradient steps done.
     pub steps: usize,
@@ -71,7 +71,7 @@ pub struct Standing {
     pub loss: f64,
     /// The same of the part before, if there was one.
     pub loss_before: Option<f64>,
-    /// Whether its fit can go on: it did not fail, and has steps left.
+    /// Whether its fit may go on: it did not fail, was not ended early on purpose, and has steps left.
     pub is_open: bool,
 }
 
@@ -86,10 +86,11 @@ impl Standing {
 
     /// By how much its chance of being solved is expected to rise by so many more seconds.
     pub fn expected_gain(&self, config: &ScheduleConfig, seconds: f64) -> f64 {
-        let Some(difficulty) = self.difficulty.filter(|_| self.is_open) else { return 0.0 };
-        if self.loss < config.settled_loss || self.seconds <= 0.0 {
+        if !self.is_open || self.loss < config.settled_loss || self.seconds <= 0.0 {
             return 0.0;
         }
+        // What nothing is known of may be worth little, but it is not hopeless.
+        let difficulty = self.difficulty.unwrap_or(Difficulty::Hard);
         // After a few steps everything looks hopeless.
         let too_early = difficulty == Difficulty::Hopeless && !self.is_hopeless(config);
         let difficulty = if too_early { Difficulty::Hard } else { difficulty };
@@ -328,7 +329,8 @@ mod tests {
         assert!((gain(slow) - 0.1).abs() < 1e-9, "half as many steps in the same time");
         assert_eq!(gain(Standing { loss: 5e-4, ..here }), 0.0);
         assert_eq!(gain(Standing { is_open: false, ..here }), 0.0);
-        assert_eq!(gain(Standing { difficulty: None, ..here }), 0.0);
+        let unknown = Standing { difficulty: None, ..here };
+        assert!(gain(unknown) > 0.0 && gain(unknown) == gain(standing(Difficulty::Hard, 10.0)));
         let hopeless = |steps| {
             let standing = Standing { steps, ..standing(Difficulty::Hopeless, 10.0) };
             standing.expected_gain(&config, 30.0)

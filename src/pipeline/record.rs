@@ -46,8 +46,8 @@ pub struct TaskRecord {
     /// How hard the task looks by this and by the agreement of the views.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub difficulty: Option<Difficulty>,
-    /// Whether a run that gives its time where it is worth most has given this task no more than the first pass, since
-    /// nothing spoke for any answer.
+    /// Whether a run that gives its time where it is worth most has not gone back to this task after this visit, since nothing
+    /// spoke for any answer.
     #[serde(skip_serializing_if = "is_false", default)]
     pub abstained: bool,
     /// Views predicted under.
@@ -196,6 +196,12 @@ impl TaskRecord {
         Replay { fitted, parts, chunks, scored, timed_out }
     }
 
+    /// How often the task was worked on: a visit's fit ends with a part that leaves nothing out. Of several visits the maps and
+    /// the candidates are those of the last, but the seconds are those of all.
+    pub fn visits(&self) -> usize {
+        self.parts.iter().filter(|part| part.left_out.is_none()).count().max(1)
+    }
+
     /// The share of the maps that propose the first attempt, the least over the tests; `None` where there are too few.
     pub fn agreement(&self) -> Option<f64> {
         if self.maps.len() < LEAST_MAPS {
@@ -211,8 +217,12 @@ impl TaskRecord {
     /// How hard the task looks, by the demonstration that was held out (where the fit had come far enough to tell) and by
     /// the agreement of the views.
     pub fn estimate_difficulty(&self) -> Option<Difficulty> {
-        let telling = self.held_out.filter(|check| check.steps >= HeldOut::LEAST_STEPS);
-        Difficulty::of(telling.map(HeldOut::rate), self.agreement())
+        Difficulty::of(self.telling_hold_out().map(HeldOut::rate), self.agreement())
+    }
+
+    /// How the demonstration was predicted that the fit left out, where it had come far enough for that to tell something.
+    pub fn telling_hold_out(&self) -> Option<HeldOut> {
+        self.held_out.filter(|check| check.steps >= HeldOut::LEAST_STEPS)
     }
 
     /// How the task stands, for a schedule; `steps` are the most that a fit may have.
@@ -224,14 +234,16 @@ impl TaskRecord {
         });
         let losses: Vec<f64> = ends.collect();
         let before = losses.len().checked_sub(2).map(|index| losses[index]);
-        let given_up = self.stop == StopReason::GivenUp;
+        // What was ended early on purpose is not gone on with.
+        let is_over =
+            matches!(self.stop, StopReason::HeldOut | StopReason::Converged | StopReason::GivenUp);
         Standing {
             difficulty: self.difficulty,
             steps: self.steps,
             seconds: self.seconds.total,
             loss: losses.last().copied().unwrap_or(f64::INFINITY),
             loss_before: before,
-            is_open: self.fitted && self.failed.is_none() && !given_up && self.steps < steps,
+            is_open: self.fitted && self.failed.is_none() && !is_over && self.steps < steps,
         }
     }
 
@@ -247,10 +259,20 @@ impl TaskRecord {
         test.candidates.iter().filter_map(|c| c.as_seen_by(maps, scores)).collect()
     }
 
-    /// The distinct grids that were candidates for each test, the best first.
+    /// The distinct grids that could have been attempted for each test: the candidates, and then attempts that are none,
+    /// such as the base model's answer where no candidate was left.
     pub fn candidate_grids(&self) -> Vec<Vec<Grid>> {
-        let grids = |test: &TestRecord| test.candidates.iter().map(|c| c.grid.clone()).collect();
-        self.tests.iter().map(grids).collect()
+        let grids = |(t, attempts): (usize, &[Grid; 2])| {
+            let candidates = self.tests.get(t).map_or(&[][..], |test| &test.candidates);
+            let mut grids: Vec<Grid> = candidates.iter().map(|c| c.grid.clone()).collect();
+            for attempt in attempts {
+                if !grids.contains(attempt) {
+                    grids.push(attempt.clone());
+                }
+            }
+            grids
+        };
+        self.attempts.iter().enumerate().map(grids).collect()
     }
 }
 
@@ -271,4 +293,52 @@ fn mean_loss(steps: &[FitStep]) -> f64 {
 pub fn fallback_attempts(task: &Task) -> Vec<[Grid; 2]> {
     let second = &task.examples[0].output;
     task.tests.iter().map(|t| [t.input.clone(), second.clone()]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::mock::{recipe, record, task};
+    use super::*;
+
+    #[test]
+    fn a_fit_that_was_ended_early_on_purpose_is_not_gone_on_with() {
+        let mut record = record(&task("a"), &recipe(), 3);
+        for (stop, is_open) in [
+            (StopReason::Steps, true),
+            (StopReason::Budget, true),
+            (StopReason::HeldOut, false),
+            (StopReason::Converged, false),
+            (StopReason::GivenUp, false),
+        ] {
+            record.stop = stop;
+            assert_eq!(record.standing(10).is_open, is_open, "{stop:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_attempted_is_among_the_grids_that_could_have_been() {
+        let mut record = record(&task("a"), &recipe(), 3);
+        let found = record.candidate_grids();
+        for (grids, test) in found.iter().zip(&record.tests) {
+            assert_eq!(grids.len(), test.candidates.len(), "attempts are no other grids");
+        }
+        let answer = Grid::filled(1, 7, 3);
+        record.attempts[0] = [answer.clone(), answer.clone()];
+        record.tests[0].candidates.clear();
+        assert_eq!(record.candidate_grids()[0], [answer]);
+        record.tests.clear();
+        assert_eq!(record.candidate_grids().len(), record.attempts.len());
+    }
+
+    #[test]
+    fn a_visit_s_fit_ends_with_a_part_that_leaves_nothing_out() {
+        let mut record = record(&task("a"), &recipe(), 3);
+        assert_eq!(record.visits(), 1);
+        record.parts = [Some(1), None].map(|left_out| Part { steps: 3, left_out }).into();
+        assert_eq!(record.visits(), 1);
+        record.parts.push(Part { steps: 2, left_out: None });
+        assert_eq!(record.visits(), 2);
+        record.parts.clear();
+        assert_eq!(record.visits(), 1);
+    }
 }

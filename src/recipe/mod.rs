@@ -232,6 +232,11 @@ mod tests {
     }
 
     #[test]
+    fn the_vote_has_one_default() {
+        assert_eq!(crate::vote::VoteConfig::default(), Recipe::default().vote);
+    }
+
+    #[test]
     fn what_belongs_to_the_other_family_is_refused() {
         let check = |source: &str, set: &str, expected: &str| {
             let error = Recipe::resolve(source, &[set]).unwrap_err().to_string();

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::method::rule;
 use super::page::document;
 use super::plot::{Axis, Interval, dots, figure, intervals};
 use super::words::count;
@@ -179,18 +180,30 @@ fn notes(table: &Table, reports: &[Option<String>]) -> Markup {
             "Strict counts a task if all of its tests are right; fractional by the share of its tests that are right. "
             (table.note())
             " ξ_O: share of the time after which the right grids were attempted, 0 where they never were; ξ_P: share of the \
-             time that went to predictions of new grids."
+             time that went to predictions of new grids; neither is known of runs that came back to a task."
             @if reports.iter().any(Option::is_some) {
-                " A name leads to the report of its run, which has the votes of the default rule over all views."
+                " A name leads to the report of its run, which has the votes of the rule that it was made with, over all \
+                 views (" (rules_of_runs(table)) ")."
             }
         }
     }
 }
 
+/// The rules of the vote that the runs were made with, in the order of the rows.
+fn rules_of_runs(table: &Table) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for (name, _) in table.rows.iter().filter_map(|row| row.run_selector).map(rule) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arc::Dataset;
+    use crate::arc::{Dataset, Grid};
     use crate::compare::Comparison;
     use crate::compare::testing::{facts, records, variant};
     use crate::pipeline::mock::{recipe, task};
@@ -208,9 +221,12 @@ mod tests {
         if !whole {
             records[0].remove("b");
         }
-        for test in tasks.iter_mut().flat_map(|task| &mut task.tests) {
-            let answer = test.output.take();
-            test.output = answer.filter(|_| answered);
+        // Both solve `a`, and neither solves `b`.
+        for (t, test) in tasks[0].tests.iter_mut().enumerate() {
+            test.output = answered.then(|| records[0]["a"].attempts[t][0].clone());
+        }
+        for test in &mut tasks[1].tests {
+            test.output = answered.then(|| Grid::filled(1, 7, 3));
         }
         let dataset = Dataset { name: "two".into(), tasks, ..Dataset::default() };
         let runs: Vec<_> = records.iter().map(facts).collect();
@@ -227,11 +243,14 @@ mod tests {
         assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>"));
         assert!(page.contains("mine &amp; more") && !page.contains("<b>more"), "{page}");
         assert!(page.contains("<a href=\"runs/more-1234/report.html\">&lt;b&gt;more"), "{page}");
-        assert_eq!(page.matches("class=\"whisker\"").count(), 2 + 1);
+        // Where the two never differ, how much they may differ is not known.
+        assert_eq!(table.rows[1].versus_baseline.unwrap().interval, None);
+        assert_eq!(page.matches("class=\"whisker\"").count(), 2);
         for cell in table.cells().iter().flatten().filter(|cell| !cell.contains('<')) {
             assert!(page.contains(cell.as_str()), "{cell}");
         }
         assert!(page.contains("Best of N views"));
+        assert!(page.contains("that it was made with, over all views (sum)."), "{page}");
     }
 
     #[test]

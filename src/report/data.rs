@@ -318,9 +318,9 @@ fn stop(stop: StopReason) -> &'static str {
         StopReason::NotFitted => "not fitted",
         StopReason::Steps => "all steps done",
         StopReason::Budget => "time spent",
-        StopReason::HeldOut => "held-out checks stayed perfect",
+        StopReason::HeldOut => "what was held out was predicted well enough",
         StopReason::Converged => "the loss was low enough",
-        StopReason::GivenUp => "given up: no time for enough steps",
+        StopReason::GivenUp => "given up, as it could not go on",
         StopReason::Interrupted => "interrupted",
     }
 }

@@ -261,8 +261,8 @@ fn schedule(recipe: &Recipe, total: f64, tasks: usize, abstained: usize) -> Stri
     let share = |share: f64| format!("{:.0} %", 100.0 * share);
     format!(
         "{} of wall time for {}: each gets {} of the mean first; then a task at a time gets {} more, the one that is \
-         expected to gain most by it, up to {} of the mean. From {} it abstains: they look hopeless, and are answered \
-         with what the first pass gave.",
+         expected to gain most by it, up to {} of the mean. From {} it abstains: after some visit they looked hopeless, and \
+         are answered with what that gave.",
         seconds(total),
         count(tasks, "task"),
         share(config.floor),

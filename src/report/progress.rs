@@ -1,6 +1,7 @@
 //! How right a run would have been had it ended sooner: what its records say of less time and of fewer views.
 
 use crate::arc::Task;
+use crate::candidate::Candidate;
 use crate::compare::{AfterViews, Reading, numbers_of_views};
 use crate::pipeline::TaskRecord;
 use crate::vote::VoteConfig;
@@ -25,13 +26,18 @@ pub(super) struct Moment {
 /// The share of tasks, 0 to 1, whose answer is right after so many seconds of work on each: `(seconds, share)` where it
 /// changes, in order of time. Empty if no answer is known.
 ///
-/// Before its fit a task is answered by the base model; views are taken to come evenly while they are predicted.
+/// Before its fit a task is answered by the base model; views are taken to come evenly while they are predicted. Of a task
+/// that was worked on in several visits, whose earlier views are not kept, the base model's answer stands until the last.
 pub(super) fn against_time(facts: &Facts<'_>) -> Vec<(f64, f64)> {
     let known = facts.tasks.iter().filter(|task| task.score.solved().is_some()).count();
     let mut changes: Vec<(f64, i64)> = Vec::new();
     for task in &facts.tasks {
         let mut was = false;
-        for moment in moments(task, &facts.side.recipe.vote) {
+        let is_dated = |moment: &Moment| {
+            let views = task.record.filter(|r| r.visits() > 1).map(|record| record.views);
+            moment.views == 0 || views.is_none_or(|all| moment.views == all)
+        };
+        for moment in moments(task, &facts.side.recipe.vote).into_iter().filter(is_dated) {
             if moment.pass_at_2 != was {
                 changes.push((moment.seconds, if was { -1 } else { 1 }));
                 was = moment.pass_at_2;
@@ -124,7 +130,8 @@ fn after(views: usize, record: &TaskRecord, task: &Task, vote: &VoteConfig) -> O
         let attempts = &read.attempts[t];
         moment.pass_at_1 &= attempts[0] == *truth;
         moment.pass_at_2 &= attempts.contains(truth);
-        moment.oracle &= test.candidates.iter().any(|candidate| candidate.grid == *truth);
+        let is_truth = |candidate: &Candidate| candidate.grid == *truth;
+        moment.oracle &= attempts.contains(truth) || test.candidates.iter().any(is_truth);
     }
     (!read.tests.is_empty()).then_some(moment)
 }
@@ -133,6 +140,8 @@ fn after(views: usize, record: &TaskRecord, task: &Task, vote: &VoteConfig) -> O
 mod tests {
     use super::super::testing::side;
     use super::*;
+    use crate::arc::Grid;
+    use crate::pipeline::Part;
 
     #[test]
     fn the_last_moment_is_the_score_of_the_run() {
@@ -150,6 +159,22 @@ mod tests {
         // The first view of the mock answers as most of them do.
         assert_eq!(views[0].pass_at_1, strict);
         assert!(views.iter().all(|p| p.pass_at_1 <= p.pass_at_2 && p.pass_at_2 <= p.oracle));
+    }
+
+    #[test]
+    fn of_several_visits_the_answer_is_dated_when_the_last_has_ended() {
+        let mut side = side("run", &["a"], &["a"]);
+        let record = side.run.records.get_mut("a").unwrap();
+        (record.seconds.baseline, record.seconds.total) = (1.0, 10.0);
+        (record.seconds.fit, record.seconds.predict) = (4.0, 4.0);
+        record.baseline.fill(Grid::filled(1, 7, 4));
+        assert!(against_time(&Facts::of(&side))[0].0 < 10.0, "the first views have it");
+        let part = Part { steps: 2, left_out: None };
+        side.run.records.get_mut("a").unwrap().parts.push(part);
+        let facts = Facts::of(&side);
+        assert_eq!(against_time(&facts), [(10.0, 1.0), (10.0, 1.0)]);
+        // The views themselves are those of the last visit.
+        assert_eq!(against_views(&facts).len(), 5);
     }
 
     #[test]

@@ -244,12 +244,13 @@ fn time_chart(sides: &[&Facts<'_>]) -> Markup {
         percent(Some(most)),
         seconds(high)
     );
-    figure(
-        "Accuracy against time",
-        "Tasks right, had each been cut off after so many seconds of work.",
-        &legend(sides),
-        &lines(&x, &y, &drawn, &alt),
-    )
+    let revisited = sides.iter().flat_map(|facts| facts.records()).any(|r| r.visits() > 1);
+    let mut note = "Tasks right, had each been cut off after so many seconds of work.".to_owned();
+    if revisited {
+        note += " Of tasks that were worked on in several visits only the base model's answer and the last one are known: \
+                 what the earlier visits brought does not show.";
+    }
+    figure("Accuracy against time", &note, &legend(sides), &lines(&x, &y, &drawn, &alt))
 }
 
 fn views_chart(sides: &[&Facts<'_>]) -> Markup {

@@ -14,7 +14,7 @@ pub(super) struct Versus {
     pub tasks: [Vec<String>; 4],
     /// Tasks that are in one run only, or are other tasks of the same name.
     pub unpaired: usize,
-    /// The second run against the first; `None` if no answer is known.
+    /// The first run against the second; `None` if no answer is known.
     pub test: Option<VersusBaseline>,
 }
 
@@ -44,7 +44,7 @@ impl Versus {
         let (first, second): (Vec<TaskScore>, Vec<TaskScore>) =
             pairs.iter().map(|(here, there)| (here.score.clone(), there.score.clone())).unzip();
         let unpaired = a.tasks.len() + b.tasks.len() - 2 * pairs.len();
-        Self { tasks, unpaired, test: VersusBaseline::of(&second, &first) }
+        Self { tasks, unpaired, test: VersusBaseline::of(&first, &second) }
     }
 
     /// Number of tasks that both runs have and whose answers are known.
@@ -83,7 +83,7 @@ impl Versus {
                             dl.facts {
                                 dt { "Exact McNemar test" }
                                 dd { "p " (p_value(test.p)) ", two-sided, on " (count(only_a + only_b, "differing task")) }
-                                dt { "Difference of the fractional scores" }
+                                dt { "Fractional score of " (a) " less that of " (b) }
                                 dd { (points(test.difference)) (interval(test)) }
                                 dt { "Pairs" }
                                 dd {
@@ -146,12 +146,16 @@ mod tests {
         b.run.records.remove("b");
         let (a, b) = (Facts::of(&a), Facts::of(&b));
         let versus = Versus::of(&a, &b);
+        let section = versus.section("one", "two").into_string();
+        assert!(
+            section.contains("<dt>Fractional score of one less that of two</dt><dd>+25.0 points")
+        );
         assert_eq!(versus.tasks.each_ref().map(Vec::len), [2, 1, 0, 1]);
         assert_eq!((versus.key("b"), versus.key("d"), versus.key("x")), ("only-a", "neither", ""));
         let test = versus.test.unwrap();
-        assert_eq!((test.gained, test.lost, test.difference), (0, 1, -0.25));
+        assert_eq!((test.gained, test.lost, test.difference), (1, 0, 0.25));
         let other = Versus::of(&b, &a);
-        assert_eq!((other.tasks[2].len(), other.test.unwrap().difference), (1, 0.25));
+        assert_eq!((other.tasks[2].len(), other.test.unwrap().difference), (1, -0.25));
     }
 
     #[test]

@@ -8,11 +8,11 @@ pub(super) fn percent(share: Option<f64>) -> String {
     share.map_or(UNKNOWN.to_owned(), |s| format!("{:.1} %", 100.0 * s))
 }
 
-/// A 95 % interval of a share. One of no width says that the sample is too small to tell, and is not shown.
+/// A 95 % interval of a share.
 pub(super) fn interval(interval: Option<[f64; 2]>) -> String {
     match interval {
-        Some([low, high]) if low < high => format!("{:.1} – {:.1} %", 100.0 * low, 100.0 * high),
-        _ => UNKNOWN.to_owned(),
+        Some([low, high]) => format!("{:.1} – {:.1} %", 100.0 * low, 100.0 * high),
+        None => UNKNOWN.to_owned(),
     }
 }
 

@@ -347,23 +347,27 @@ pub fn read_run(path: &Path) -> Result<Run, RunError> {
 }
 
 /// The directory in `folder` that holds exactly this run, whatever its name is; of several the first by name. A timed run
-/// must also have been made with as many jobs and threads: what fits into a time depends on them.
+/// must also have been made with as many jobs and threads: what fits into a time depends on them. With `any_vote`, one whose
+/// attempts another vote has chosen will do where there is none with this one.
 pub fn find_run(
     folder: &Path,
     identity: &Identity,
     jobs: usize,
     threads: usize,
+    any_vote: bool,
 ) -> Option<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
     paths.sort();
-    let wanted = identity.fingerprint();
-    let is_it = |there: Manifest| {
+    let found = paths.into_iter().filter_map(|path| {
+        let there = read_manifest(&path).ok()?;
         let made_by = (there.circumstances.jobs, there.circumstances.threads);
-        there.identity.fingerprint() == wanted
-            && (!identity.limits.is_timed() || made_by == (jobs, threads))
-    };
-    paths.into_iter().find(|path| read_manifest(path).is_ok_and(is_it))
+        let differences = identity.differences(&there.identity);
+        let is_it = differences.iter().all(|value| any_vote && value.what.starts_with("vote."))
+            && (!identity.limits.is_timed() || made_by == (jobs, threads));
+        is_it.then_some((differences.len(), path))
+    });
+    found.min_by_key(|(differences, _)| *differences).map(|(_, path)| path)
 }
 
 /// Where a task's adapter is kept in the run at `run`.
@@ -593,13 +597,40 @@ pub(super) mod tests {
         }
         fs::create_dir(folder.path().join("a")).unwrap();
         let found = |ids| {
-            let path = find_run(folder.path(), &identity(ids), 2, 8)?;
+            let path = find_run(folder.path(), &identity(ids), 2, 8, false)?;
             Some(path.file_name()?.to_str()?.to_owned())
         };
         assert_eq!(found(&["a", "b"]).as_deref(), Some("b"));
         assert_eq!(found(&["a"]).as_deref(), Some("some-name"));
         assert_eq!(found(&["c"]), None);
-        assert_eq!(find_run(&folder.path().join("nowhere"), &identity(&["a"]), 1, 1), None);
+        let nowhere = folder.path().join("nowhere");
+        assert_eq!(find_run(&nowhere, &identity(&["a"]), 1, 1, true), None);
+    }
+
+    #[test]
+    fn a_run_with_another_vote_is_found_where_any_will_do_and_the_same_one_is_preferred() {
+        let folder = tempfile::tempdir().unwrap();
+        let by = |selector: &str| {
+            let mut identity = identity(&["a"]);
+            identity.settings += &format!("[vote]\nselector = '{selector}'\n");
+            identity
+        };
+        for selector in ["min", "sum"] {
+            let (path, identity) = (folder.path().join(selector), by(selector));
+            RunDirectory::open(&path, &identity, &circumstances(), BTreeMap::new()).unwrap();
+        }
+        let found = |identity: &Identity, any_vote| {
+            let path = find_run(folder.path(), identity, 1, 1, any_vote)?;
+            Some(path.file_name()?.to_str()?.to_owned())
+        };
+        for any_vote in [true, false] {
+            assert_eq!(found(&by("sum"), any_vote).as_deref(), Some("sum"));
+        }
+        assert_eq!(found(&by("max"), true).as_deref(), Some("min"));
+        assert_eq!(found(&by("max"), false), None);
+        let mut other = by("max");
+        other.settings = other.settings.replace("steps = 8", "steps = 9");
+        assert_eq!(found(&other, true), None);
     }
 
     #[test]
@@ -609,7 +640,7 @@ pub(super) mod tests {
         timed.limits.budget_seconds = Some(1.0);
         let path = folder.path().join("run");
         RunDirectory::open(&path, &timed, &circumstances(), BTreeMap::new()).unwrap();
-        let found = |jobs, threads| find_run(folder.path(), &timed, jobs, threads);
+        let found = |jobs, threads| find_run(folder.path(), &timed, jobs, threads, true);
         assert_eq!(found(1, 1), Some(path));
         assert_eq!((found(2, 1), found(1, 2)), (None, None));
     }

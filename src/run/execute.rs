@@ -486,6 +486,10 @@ pub(super) mod tests {
         assert!(records.values().all(|record| record.seconds.total >= record.seconds.fit));
         let own = crate::run::shared_path(directory.path());
         load_adapter(&own).unwrap();
+        let fitted = fs::read_to_string(own.join("fit.json")).unwrap();
+        let fitted: serde_json::Value = serde_json::from_str(&fitted).unwrap();
+        let share = fitted["seconds"].as_f64().unwrap() * 2.0 / 5.0;
+        assert!(records.values().all(|record| (record.seconds.fit - share).abs() < 1e-9));
         // Ten for each of five tasks.
         assert_eq!(crate::run::shared_steps(directory.path()), Some(10.0));
         assert_eq!(crate::run::shared_steps(&own), None);

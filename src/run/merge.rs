@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Identity, Run, RunDirectory, RunError, adapter_path, read_run};
+use super::{Circumstances, Identity, Run, RunDirectory, RunError, adapter_path, read_run};
 use crate::arc::write_atomically;
 use crate::pipeline::TaskRecord;
 
@@ -32,7 +32,9 @@ pub fn merge(out: &Path, paths: &[PathBuf]) -> Result<RunDirectory, RunError> {
         }
     }
     let sources = sources(&whole, &runs)?;
-    let mut directory = RunDirectory::open(out, &whole, &first.circumstances, BTreeMap::new())?;
+    let trained_on = trained_on(&whole, &runs);
+    let circumstances = Circumstances { trained_on, ..first.circumstances.clone() };
+    let mut directory = RunDirectory::open(out, &whole, &circumstances, BTreeMap::new())?;
     for (task, run) in whole.tasks.iter().zip(sources) {
         let record = &runs[run].records[task];
         if directory.records().get(task).is_some_and(|there| is_same(there, record)) {
@@ -66,6 +68,14 @@ fn sources(whole: &Identity, runs: &[Run]) -> Result<Vec<usize>, RunError> {
     };
     let (count, of) = (missing.len(), whole.tasks.len());
     Err(RunError::Incomplete { count, of, first: (*first).clone(), hint })
+}
+
+/// Tasks of which the model was trained on a pair: each shard has looked at its own alone. `None` if one cannot know.
+fn trained_on(whole: &Identity, runs: &[Run]) -> Option<Vec<String>> {
+    let of_shards = runs.iter().map(|run| run.circumstances.trained_on.as_ref());
+    let of_shards: Vec<_> = of_shards.collect::<Option<_>>()?;
+    let known = |task: &&String| of_shards.iter().any(|tasks| tasks.contains(task));
+    Some(whole.tasks.iter().filter(known).cloned().collect())
 }
 
 /// Copies the files of an adapter, if there is one, in the place of those that may be there.
@@ -105,15 +115,18 @@ mod tests {
     fn run(parent: &Path, shard: Option<&str>, limit: usize) -> PathBuf {
         let shard: Option<Shard> = shard.map(|s| s.parse().unwrap());
         let identity = Identity { shard, ..identity(&IDS) };
-        let tasks: Vec<_> = identity.own_tasks().iter().map(|id| task(id)).collect();
         let path =
             parent.join(shard.map_or("whole".to_owned(), |s| format!("shard-{}", s.index())));
+        run_in(&path, &identity, limit);
+        path
+    }
+
+    fn run_in(path: &Path, identity: &Identity, limit: usize) {
+        let tasks: Vec<_> = identity.own_tasks().iter().map(|id| task(id)).collect();
         let fallback = fallbacks(&tasks);
-        let mut directory =
-            RunDirectory::open(&path, &identity, &circumstances(), fallback).unwrap();
+        let mut directory = RunDirectory::open(path, identity, &circumstances(), fallback).unwrap();
         let first = &tasks[..limit.min(tasks.len())];
         execute(&mut directory, first, &plan(), &mut |_| {}).unwrap();
-        path
     }
 
     fn submission(path: &Path) -> String {
@@ -157,6 +170,38 @@ mod tests {
             assert_eq!(lines, IDS.len() + 1);
         }
         assert!(!adapter_path(&out, "e").exists() && adapter_path(&out, "a").exists());
+    }
+
+    #[test]
+    fn what_any_shard_knows_from_training_the_whole_run_knows() {
+        let run = |trained_on: Option<&[&str]>| {
+            let names = |ids: &[&str]| ids.iter().map(|id| id.to_string()).collect();
+            let trained_on = trained_on.map(names);
+            let circumstances = Circumstances { trained_on, ..circumstances() };
+            Run { identity: identity(&IDS), circumstances, records: BTreeMap::new() }
+        };
+        let both =
+            |a: Option<&[&str]>, b: Option<&[&str]>| trained_on(&identity(&IDS), &[run(a), run(b)]);
+        let known = both(Some(&["c"]), Some(&["a", "b"])).unwrap();
+        assert_eq!(known, ["a", "b", "c"]);
+        assert_eq!(both(Some(&[]), Some(&["b"])), Some(vec!["b".to_owned()]));
+        assert_eq!((both(Some(&["c"]), None), both(Some(&[]), Some(&[]))), (None, Some(vec![])));
+
+        // It reaches the directory.
+        let parent = tempfile::tempdir().unwrap();
+        let shards = ["1/2", "2/2"].map(|shard| {
+            let identity = Identity { shard: shard.parse().ok(), ..identity(&IDS) };
+            let own = identity.own_tasks();
+            let circumstances = Circumstances { trained_on: Some(own), ..circumstances() };
+            let path = parent.path().join(&shard[..1]);
+            drop(RunDirectory::open(&path, &identity, &circumstances, BTreeMap::new()).unwrap());
+            run_in(&path, &identity, 9);
+            path
+        });
+        let out = parent.path().join("merged");
+        drop(merge(&out, &shards).unwrap());
+        let known = read_run(&out).unwrap().circumstances.trained_on;
+        assert_eq!(known, Some(IDS.map(str::to_owned).into()));
     }
 
     #[test]

@@ -27,8 +27,23 @@ struct Fitted {
     seconds: f64,
     /// Tasks that it was fitted for.
     tasks: usize,
+    /// Tasks that are worked on at the same time, which all waited for it; fits of earlier versions do not say.
+    #[serde(default = "one")]
+    jobs: usize,
     /// Every step.
     curve: Curve,
+}
+
+fn one() -> usize {
+    1
+}
+
+impl Fitted {
+    /// Each task's part of the seconds. The records of tasks that are worked on at the same time count the same wall time
+    /// each, and so the time in which none but this fit was worked on counts for every job.
+    fn seconds_a_task(&self) -> f64 {
+        self.seconds * self.jobs as f64 / self.tasks.max(1) as f64
+    }
 }
 
 /// An adapter that all tasks of a run use.
@@ -71,8 +86,7 @@ pub(super) fn shared(
     let (file, text) = (own.join(FITTED), serde_json::to_string(&fitted).expect("plain data"));
     let failed = |source| RunError::Io { action: "write", path: file.clone(), source };
     write_atomically(&file, text.as_bytes()).map_err(failed)?;
-    let seconds = fitted.seconds / fitted.tasks.max(1) as f64;
-    Ok(Some(Shared { adapter, seconds }))
+    Ok(Some(Shared { adapter, seconds: fitted.seconds_a_task() }))
 }
 
 fn read(folder: &Path) -> Result<Option<Shared>, RunError> {
@@ -84,15 +98,15 @@ fn read(folder: &Path) -> Result<Option<Shared>, RunError> {
         problem: e.to_string(),
     };
     let fitted: Fitted = serde_json::from_str(&text).map_err(damaged)?;
-    let seconds = fitted.seconds / fitted.tasks.max(1) as f64;
-    Ok(Some(Shared { adapter: load_adapter(folder)?, seconds }))
+    Ok(Some(Shared { adapter: load_adapter(folder)?, seconds: fitted.seconds_a_task() }))
 }
 
 fn fit(tasks: &[Task], plan: &Plan) -> Result<Option<(Adapter, Fitted)>, RunError> {
     let began = Instant::now();
     let tasks: Vec<Task> = tasks.iter().map(Task::without_answers).collect();
     let all = tasks.len();
-    let rounds = all as f64 / plan.schedule.jobs.min(all).max(1) as f64;
+    let jobs = plan.schedule.jobs.min(all).max(1);
+    let rounds = all as f64 / jobs as f64;
     let budget = plan.schedule.budget_seconds.map(|seconds| seconds * rounds);
     let left = plan.schedule.deadline.map(|deadline| deadline.left(began));
     let seconds = budget.into_iter().chain(left).min_by(f64::total_cmp).map(|s| s * SHARE);
@@ -117,5 +131,21 @@ fn fit(tasks: &[Task], plan: &Plan) -> Result<Option<(Adapter, Fitted)>, RunErro
     let none = || RunError::Shared("no task has two demonstrations".to_owned());
     let adapter = fitted.adapter.ok_or_else(none)?;
     let seconds = began.elapsed().as_secs_f64();
-    Ok(Some((adapter, Fitted { seconds, tasks: all, curve: Curve(fitted.curve) })))
+    Ok(Some((adapter, Fitted { seconds, tasks: all, jobs, curve: Curve(fitted.curve) })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shared_fit_costs_a_task_what_a_fit_of_its_own_would_have() {
+        let curve = Curve::default();
+        let fitted = Fitted { seconds: 60.0, tasks: 12, jobs: 2, curve };
+        assert_eq!(fitted.seconds_a_task(), 10.0);
+        let mut object = serde_json::to_value(&fitted).unwrap();
+        object.as_object_mut().unwrap().remove("jobs");
+        let earlier: Fitted = serde_json::from_value(object).unwrap();
+        assert_eq!(earlier.seconds_a_task(), 5.0);
+    }
 }

@@ -20,10 +20,10 @@ pub enum Selector {
     /// Three votes of each symmetry's maps and of all maps together, then a vote among these
     /// (Akyürek et al., arXiv 2411.07279, as the reference code counts it).
     Hierarchical,
-    /// `Σ_j P_j(s)`.
+    /// `Σ_j P_j(s)`, the default recipe's.
+    #[default]
     Sum,
     /// `Π_j P_j(s)`: the product of experts (Franzen et al., arXiv 2505.07859).
-    #[default]
     Product,
     /// `min_j P_j(s)`.
     Min,
@@ -31,8 +31,9 @@ pub enum Selector {
     Max,
     /// Number of maps that have it among their best grids, plus `mean_j log P_j(s)` (NVARC, Kaggle 2025).
     CountMeanLog,
-    /// `mean_j P_j(s)^(1 / cells)`: how sure the maps are of a cell of it. Weighted majority with the mean
-    /// log-probability of a token as the weight.
+    /// `mean_j P_j(s)^(1 / cells)` over all maps that score: how sure they are of a cell of it, by the geometric mean of its
+    /// cells. Weighted majority adds up this weight over the maps that propose `s` alone; here what the other maps think
+    /// of it counts as well, whoever proposes it.
     Confidence,
     /// `Σ_j P_j(s) / Σ_t P_j(t)`: each map spreads one vote over the candidates. Minimum Bayes risk where
     /// only the exact grid counts.
