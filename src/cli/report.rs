@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(value_name = "RUN2")]
     other: Option<PathBuf>,
     /// The file to write [default: report.html in RUN].
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, alias = "out", value_name = "FILE")]
     output: Option<PathBuf>,
     /// Where the tasks are, if they are no longer where the run had them; as TASKS of `solve`.
     #[arg(long, value_name = "TASKS")]
