@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::SafeTensors;
 use serde::{Deserialize, Serialize};
 
-use crate::memory::map_file;
+use crate::model::is_grid_model;
 use crate::text::FormatChoice;
 
 /// A kind of models.
@@ -35,11 +34,7 @@ impl Family {
 
 /// The weights file in a grid model's folder, such as `pretrain` writes.
 pub(super) fn grid_weights(folder: &Path) -> Option<PathBuf> {
-    let file = folder.join("model.safetensors");
-    // Only the header is read: the file may be a large checkpoint's.
-    let map = map_file(&file).ok()?;
-    let (_, header) = SafeTensors::read_metadata(&map).ok()?;
-    header.metadata().as_ref()?.contains_key("arc_ttt.grid_model").then_some(file)
+    Some(folder.join("model.safetensors")).filter(|file| is_grid_model(file))
 }
 
 /// Whether a name could be an identifier of the Hugging Face hub.

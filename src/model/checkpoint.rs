@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::GridModelConfig;
 use super::HostTensor;
 use crate::contamination::TrainingPairs;
+use crate::memory::map_file;
 
 /// Key of the metadata entry that holds the [`GridModelConfig`] as JSON.
 const CONFIG_KEY: &str = "arc_ttt.grid_model";
@@ -200,6 +201,13 @@ impl Weights {
         }
         serialize(views.chain(manifest), metadata)
     }
+}
+
+/// Whether a file says that it holds a grid model. Only its header is read: it may be a large checkpoint of another kind.
+pub(crate) fn is_grid_model(file: &Path) -> bool {
+    let Ok(map) = map_file(file) else { return false };
+    let header = SafeTensors::read_metadata(&map).map(|(_, header)| header.metadata().clone());
+    header.is_ok_and(|entries| entries.is_some_and(|entries| entries.contains_key(CONFIG_KEY)))
 }
 
 /// The bytes of a safetensors file, the same for the same content: the library writes the entries of the metadata in an order that

@@ -16,7 +16,7 @@ pub use canvas::{
     UNKNOWN,
 };
 pub use checkpoint::{CheckpointError, StoredDtype, Weights};
-pub(crate) use checkpoint::{read_tensor, serialize};
+pub(crate) use checkpoint::{is_grid_model, read_tensor, serialize};
 pub use grid_model::{ContextTokens, GridModel, GridModelConfig, Lora};
 pub(crate) use grid_model::{normal, to_device, to_host};
 pub use loss::{cross_entropy, log_probabilities};
