@@ -28,16 +28,7 @@ pub(super) fn predict(
     adapter: Option<&Adapter>,
     views: &[View],
 ) -> Result<Vec<CellMap>, EngineError> {
-    Ok(predict_all(&engine.adapted(adapter)?, task, test, &formats(adapter), views))
-}
-
-fn predict_all(
-    adapted: &Adapted,
-    task: &Task,
-    test: usize,
-    formats: &[Format],
-    views: &[View],
-) -> Vec<CellMap> {
+    let (adapted, formats) = (engine.adapted(adapter)?, formats(adapter));
     let input = &task.tests[test].input;
     let shape = infer_shape(&task.examples, input);
     let canvas = canvas_of(&task.examples);
@@ -49,7 +40,7 @@ fn predict_all(
         let told =
             shape.map_or(Told::Nothing { canvas: view.dihedral.apply_shape(canvas) }, Told::Shape);
         let query = query_canvas(&view.apply(input), told);
-        for &format in formats {
+        for &format in &formats {
             let conditioning = match format {
                 Format::Icl => {
                     let first = batch.context.len();
@@ -65,15 +56,15 @@ fn predict_all(
             batch.queries.push((query.clone(), conditioning));
             pending.push(Pending { view: view.clone(), format, shape });
             if batch.n_cells() >= CELLS_AT_ONCE {
-                maps.extend(run(adapted, &batch, std::mem::take(&mut pending)));
+                maps.extend(run(&adapted, &batch, std::mem::take(&mut pending)));
                 batch = Batch::default();
             }
         }
     }
     if !pending.is_empty() {
-        maps.extend(run(adapted, &batch, pending));
+        maps.extend(run(&adapted, &batch, pending));
     }
-    maps
+    Ok(maps)
 }
 
 /// One forward pass.
