@@ -134,9 +134,8 @@ impl<'a> Solving<'a> {
 
     /// Takes what an earlier record says of the time a view takes in place of the baseline's.
     pub(super) fn expect_as(&mut self, record: &TaskRecord) {
-        // Every visit has predicted under all views, and has fitted one part with all demonstrations.
-        let visits = record.parts.iter().filter(|part| part.left_out.is_none()).count();
-        let views = (record.views * visits).max(1) as f64;
+        // Every visit has predicted under all views.
+        let views = (record.views * record.visits()).max(1) as f64;
         self.writes = self.recipe.family != Family::Grid;
         let share = share_of_baseline(self.task, self.format(), self.writes);
         self.seconds_per_view = record.seconds.predict / views / share;
