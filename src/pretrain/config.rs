@@ -35,19 +35,29 @@ impl<M> PretrainConfig<M> {
     /// Which of the settings no run could follow, if any: the key, and what it must be. Sizes of the network are not looked at.
     pub fn problem(&self) -> Option<String> {
         let Self { data, episode, optimizer, .. } = self;
-        let shares = [
-            ("data.own_pairs", data.own_pairs),
-            ("episode.e2e_share", episode.e2e_share),
-            ("episode.growth", episode.growth),
-            ("episode.untold", episode.untold),
-            ("episode.new_rule", episode.new_rule),
-            ("episode.keep_zero", episode.keep_zero),
-            ("optimizer.decay_from", optimizer.decay_from),
-            ("optimizer.final_learning_rate", optimizer.final_learning_rate),
-            ("optimizer.ema", optimizer.ema),
+        // Each with the most that it may be.
+        let numbers = [
+            ("data.collected", data.collected, f64::MAX),
+            ("data.synth", data.synth, f64::MAX),
+            ("data.own_pairs", data.own_pairs, 1.0),
+            ("episode.e2e_share", episode.e2e_share, 1.0),
+            ("episode.growth", episode.growth, 1.0),
+            ("episode.untold", episode.untold, 1.0),
+            ("episode.new_rule", episode.new_rule, 1.0),
+            ("episode.keep_zero", episode.keep_zero, 1.0),
+            ("optimizer.matrix_learning_rate", optimizer.matrix_learning_rate, f64::MAX),
+            ("optimizer.learning_rate", optimizer.learning_rate, f64::MAX),
+            ("optimizer.task_learning_rate", optimizer.task_learning_rate, f64::MAX),
+            ("optimizer.weight_decay", optimizer.weight_decay, f64::MAX),
+            ("optimizer.clip_norm", optimizer.clip_norm, f64::MAX),
+            ("optimizer.decay_from", optimizer.decay_from, 1.0),
+            ("optimizer.final_learning_rate", optimizer.final_learning_rate, 1.0),
+            ("optimizer.ema", optimizer.ema, 1.0),
         ];
-        if let Some((key, value)) = shares.iter().find(|(_, share)| !(0.0..=1.0).contains(share)) {
-            return Some(format!("{key} is {value}; it must be from 0 to 1"));
+        let is_wrong = |(_, value, most): &&(&str, f64, f64)| !(0.0..=*most).contains(value);
+        if let Some((key, value, most)) = numbers.iter().find(is_wrong) {
+            let allowed = if *most == 1.0 { "from 0 to 1" } else { "a number of at least 0" };
+            return Some(format!("{key} is {value}; it must be {allowed}"));
         }
         let counts = [
             ("episode.e2e_pairs", episode.e2e_pairs),
@@ -57,16 +67,6 @@ impl<M> PretrainConfig<M> {
         ];
         if let Some((key, _)) = counts.iter().find(|(_, n)| *n == 0) {
             return Some(format!("{key} must be at least 1"));
-        }
-        let sizes = [
-            ("optimizer.matrix_learning_rate", optimizer.matrix_learning_rate),
-            ("optimizer.learning_rate", optimizer.learning_rate),
-            ("optimizer.task_learning_rate", optimizer.task_learning_rate),
-            ("optimizer.weight_decay", optimizer.weight_decay),
-            ("optimizer.clip_norm", optimizer.clip_norm),
-        ];
-        if let Some((key, value)) = sizes.iter().find(|(_, v)| !v.is_finite() || *v < 0.0) {
-            return Some(format!("{key} is {value}; it must be a number of at least 0"));
         }
         let decays = [
             ("optimizer.betas", &optimizer.betas[..]),
@@ -78,14 +78,9 @@ impl<M> PretrainConfig<M> {
             return Some(format!("{key} must be from 0 to less than 1"));
         }
         let ([few, many], [first, last]) = (episode.pairs, episode.synth_difficulty);
-        let weights = [data.collected, data.synth];
         let fixed_rules = data.synth_tasks > 0;
         let problems = [
-            (
-                weights.iter().any(|weight| !weight.is_finite() || *weight < 0.0),
-                "data.collected and data.synth must be numbers of at least 0".to_owned(),
-            ),
-            (weights == [0.0; 2], "data.collected and data.synth are both 0; raise one".to_owned()),
+            ([data.collected, data.synth] == [0.0; 2], "data.collected and data.synth are both 0; raise one".to_owned()),
             (
                 data.hold_out_every == 1,
                 "data.hold_out_every is 1, which holds every task out; it must be 0 or at least 2"

@@ -82,7 +82,6 @@ impl LanguageModelConfig {
 pub struct LanguageTrainer<'a> {
     config: &'a PretrainConfig<LanguageModelConfig>,
     sampler: Sampler<'a>,
-    corpus: &'a Corpus,
     format: TextFormat,
     vocabulary: CharVocabulary,
     model: LlamaConfig,
@@ -120,13 +119,17 @@ impl<'a> LanguageTrainer<'a> {
                 Mover::AdamW { peak: optimizer.learning_rate, betas: optimizer.betas }
             }
         };
-        let moving = Moving::new(tensors.collect(), optimizer, config.precision, mover);
         let training_pairs = corpus.training_pairs();
+        let origin = Origin {
+            tasks: corpus.task_ids(),
+            pairs: fingerprint(&training_pairs),
+            initial: String::new(),
+        };
+        let moving = Moving::new(tensors.collect(), optimizer, config.precision, mover, origin);
         let device = device.clone();
         Ok(Self {
             config,
             sampler,
-            corpus,
             format,
             vocabulary,
             model,
@@ -141,9 +144,7 @@ impl<'a> LanguageTrainer<'a> {
     /// # Errors
     /// [`PretrainError`] if the state is damaged or of another run.
     pub fn resume(&mut self, path: &Path) -> Result<(), PretrainError> {
-        let (tasks, pairs) = self.origin();
-        let origin = Origin { tasks: &tasks, pairs: &pairs, initial: "" };
-        self.moving.resume(path, self.config, origin, &self.device)
+        self.moving.resume(path, self.config, &self.device)
     }
 
     /// Saves everything that the next step depends on.
@@ -151,14 +152,7 @@ impl<'a> LanguageTrainer<'a> {
     /// # Errors
     /// [`PretrainError::Io`] if the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), PretrainError> {
-        let (tasks, pairs) = self.origin();
-        let origin = Origin { tasks: &tasks, pairs: &pairs, initial: "" };
-        self.moving.save(path, self.config, origin)
-    }
-
-    /// The tasks, and the fingerprint of their pairs.
-    fn origin(&self) -> (Vec<String>, String) {
-        (self.corpus.task_ids(), fingerprint(&self.training_pairs))
+        self.moving.save(path, self.config)
     }
 
     /// Steps done.

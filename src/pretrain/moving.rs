@@ -41,20 +41,20 @@ pub(super) enum Mover {
 pub(super) struct Moving {
     pub(super) trained: Vec<Trained>,
     muon: Muon,
+    origin: Origin,
     pub(super) step: usize,
     pub(super) seconds: f64,
     on_cpu: bool,
 }
 
 /// What a run was begun with; it is only gone on with the same.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Origin<'a> {
+pub(super) struct Origin {
     /// Ids of the tasks.
-    pub(super) tasks: &'a [String],
+    pub(super) tasks: Vec<String>,
     /// Fingerprint of their pairs.
-    pub(super) pairs: &'a str,
+    pub(super) pairs: String,
     /// SHA-256 of the weights; empty for random ones.
-    pub(super) initial: &'a str,
+    pub(super) initial: String,
 }
 
 impl Moving {
@@ -64,6 +64,7 @@ impl Moving {
         o: &OptimizerConfig,
         precision: Precision,
         mover: impl Fn(&str, [usize; 2]) -> Mover,
+        origin: Origin,
     ) -> Self {
         let muon = Muon { momentum: o.momentum, weight_decay: o.weight_decay, precision };
         let trained = tensors.into_iter().map(|(name, value)| {
@@ -76,7 +77,7 @@ impl Moving {
         });
         let trained: Vec<Trained> = trained.collect();
         let on_cpu = trained.first().is_some_and(|t| on_cpu(&t.value));
-        Self { trained, muon, step: 0, seconds: 0.0, on_cpu }
+        Self { trained, muon, origin, step: 0, seconds: 0.0, on_cpu }
     }
 
     /// Continues from a saved state.
@@ -84,22 +85,22 @@ impl Moving {
         &mut self,
         path: &Path,
         config: &PretrainConfig<M>,
-        Origin { tasks, pairs, initial }: Origin<'_>,
         device: &Device,
     ) -> Result<(), PretrainError> {
         let (state, tensors) = TrainState::<M>::load(path)?;
+        let Origin { tasks, pairs, initial } = &self.origin;
         let other = |what: &str| PretrainError::OtherRun { path: path.into(), what: what.into() };
         if state.config != *config {
             return Err(other("another recipe"));
         }
-        if state.tasks != tasks {
+        if state.tasks != *tasks {
             return Err(other("other training tasks"));
         }
-        if state.pairs.is_some_and(|of_state| of_state != pairs) {
+        if state.pairs.is_some_and(|of_state| of_state != *pairs) {
             return Err(other("other pairs: give the same --tasks and --re-arc"));
         }
         // Without --init whatever it began with is gone on with.
-        if !initial.is_empty() && state.initial.is_some_and(|of_state| of_state != initial) {
+        if !initial.is_empty() && state.initial.is_some_and(|of_state| of_state != *initial) {
             return Err(other("other weights to begin with: give the same --init, or none"));
         }
         let find = |name: String| {
@@ -124,7 +125,6 @@ impl Moving {
         &self,
         path: &Path,
         config: &PretrainConfig<M>,
-        Origin { tasks, pairs, initial }: Origin<'_>,
     ) -> Result<(), PretrainError> {
         let mut tensors = BTreeMap::new();
         for t in &self.trained {
@@ -134,11 +134,12 @@ impl Moving {
                 tensors.insert(format!("moment{i}.{}", t.name), m);
             }
         }
+        let Origin { tasks, pairs, initial } = &self.origin;
         let state = TrainState {
             config: config.clone(),
-            tasks: tasks.to_vec(),
-            pairs: Some(pairs.to_owned()),
-            initial: Some(initial.to_owned()),
+            tasks: tasks.clone(),
+            pairs: Some(pairs.clone()),
+            initial: Some(initial.clone()),
             step: self.step,
             seconds: self.seconds,
         };

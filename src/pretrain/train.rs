@@ -95,10 +95,6 @@ pub struct Trainer<'a> {
     device: Device,
     /// The manifest: what the weights may have been trained on; `None` if earlier weights did not say.
     training_pairs: Option<TrainingPairs>,
-    /// Fingerprint of the corpus' pairs.
-    pairs: String,
-    /// SHA-256 of the initial weights; empty for random ones.
-    initial: String,
     /// Rows of the table that are exported as starts: those that are drawn, and those of earlier weights. The others are noise.
     starts: BTreeSet<usize>,
     /// The batch of the next step, if it is drawn already.
@@ -152,16 +148,19 @@ impl<'a> Trainer<'a> {
             _ if is_matrix(name) => Mover::Muon(optimizer.matrix_learning_rate),
             _ => Mover::AdamW { peak: learning_rate, betas },
         };
-        let moving = Moving::new(tensors, optimizer, config.precision, mover);
         let training_pairs = corpus.training_pairs();
+        let origin = Origin {
+            tasks: corpus.task_ids(),
+            pairs: fingerprint(&training_pairs),
+            initial: initial.map_or(String::new(), |weights| weights.sha256.clone()),
+        };
+        let moving = Moving::new(tensors, optimizer, config.precision, mover, origin);
         let mut trainer = Self {
             config,
             corpus,
             model,
             moving,
             device: device.clone(),
-            pairs: fingerprint(&training_pairs),
-            initial: initial.map_or(String::new(), |weights| weights.sha256.clone()),
             training_pairs: Some(training_pairs),
             starts: sampler.rows().collect(),
             sampler,
@@ -178,9 +177,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// [`PretrainError`] if the state is damaged or of another run.
     pub fn resume(&mut self, path: &Path) -> Result<(), PretrainError> {
-        let tasks = self.corpus.task_ids();
-        let origin = Origin { tasks: &tasks, pairs: &self.pairs, initial: &self.initial };
-        self.moving.resume(path, self.config, origin, &self.device)
+        self.moving.resume(path, self.config, &self.device)
     }
 
     /// Adds what earlier weights were trained on to the manifest, and their tasks to the starts; a manifest that they lack is
@@ -198,9 +195,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// [`PretrainError::Io`] if the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), PretrainError> {
-        let tasks = self.corpus.task_ids();
-        let origin = Origin { tasks: &tasks, pairs: &self.pairs, initial: &self.initial };
-        self.moving.save(path, self.config, origin)
+        self.moving.save(path, self.config)
     }
 
     /// Steps done.
