@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::input::Tasks;
 use super::settings::{MachineArgs, MemoryArgs, RecipeArgs, default_jobs};
 use super::values::{duration, show_seconds};
-use super::{Global, Outcome, interrupt, terminal};
+use super::{Global, Outcome, interrupt, terminal, whole};
 use crate::arc::{Dataset, write_atomically};
 use crate::compare::{Comparison, RunFacts, Share, Table, Work, learn_gain};
 use crate::effort::GainTable;
@@ -312,7 +312,7 @@ impl Args {
             .map_err(anyhow::Error::from)
             .and_then(|side| write(&run.directory.join(REPORT), &report(&side, None)?.html));
         if let Err(error) = page {
-            eprintln!("warning: no report of {}: {error:#}", run.directory.display());
+            eprintln!("warning: no report of {}: {}", run.directory.display(), whole(&error));
         }
     }
 }

@@ -123,7 +123,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// An error and its causes. A cause that the message before it ends with already is not said twice.
+/// An error and its causes. A cause that the text so far has already is not said twice.
 fn whole(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
