@@ -1,6 +1,6 @@
 //! Whatever interrupts a run, the submission is valid, and in the end the same.
 
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -8,16 +8,21 @@ use super::common::{Place, QUICK, is_valid_submission};
 
 const IDS: [&str; 4] = ["a", "b", "c", "d"];
 
+/// Sends a process a signal; its exit code, or none if the signal killed it.
+fn end(mut child: Child, signal: &str) -> Option<i32> {
+    let id = child.id().to_string();
+    Command::new("kill").args(["-s", signal, &id]).stderr(Stdio::null()).status().unwrap();
+    child.wait().unwrap().code()
+}
+
 /// Starts `solve`, and ends it with `signal` after some time; the exit code, or none if the signal killed it.
 fn solve_and_signal(place: &Place, more: &[&str], signal: &str, after: Duration) -> Option<i32> {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin("arc-ttt"));
     command.args(["solve", "tasks", "--out", "run"]).args(more);
     command.current_dir(place.path("")).env("ARC_TTT_DATA", place.path("data"));
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     sleep(after);
-    let id = child.id().to_string();
-    Command::new("kill").args(["-s", signal, &id]).stderr(Stdio::null()).status().unwrap();
-    child.wait().unwrap().code()
+    end(child, signal)
 }
 
 #[cfg(unix)]
@@ -79,9 +84,7 @@ fn signal_training(place: &Place, mut training: Command, signal: &str) -> Option
     while saved() == before && child.try_wait().unwrap().is_none() {
         sleep(Duration::from_millis(5));
     }
-    let id = child.id().to_string();
-    Command::new("kill").args(["-s", signal, &id]).stderr(Stdio::null()).status().unwrap();
-    child.wait().unwrap().code()
+    end(child, signal)
 }
 
 #[cfg(unix)]
