@@ -127,16 +127,7 @@ impl<'a> LanguageTrainer<'a> {
         };
         let moving = Moving::new(tensors.collect(), optimizer, config.precision, mover, origin);
         let device = device.clone();
-        Ok(Self {
-            config,
-            sampler,
-            format,
-            vocabulary,
-            model,
-            moving,
-            device,
-            training_pairs,
-        })
+        Ok(Self { config, sampler, format, vocabulary, model, moving, device, training_pairs })
     }
 
     /// Continues from a saved state.
