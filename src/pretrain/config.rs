@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::adapter::exactly_two;
 use crate::arc::TaskError;
+use crate::dataset::Augmenter;
 use crate::kernel::Precision;
 use crate::llama::{ConfigError as LlamaConfigError, InputError};
 use crate::model::{CheckpointError, GridModelConfig};
@@ -45,6 +46,7 @@ impl<M> PretrainConfig<M> {
             ("episode.untold", episode.untold, 1.0),
             ("episode.new_rule", episode.new_rule, 1.0),
             ("episode.keep_zero", episode.keep_zero, 1.0),
+            ("episode.augment_probability", episode.augment_probability, 1.0),
             ("optimizer.matrix_learning_rate", optimizer.matrix_learning_rate, f64::MAX),
             ("optimizer.learning_rate", optimizer.learning_rate, f64::MAX),
             ("optimizer.task_learning_rate", optimizer.task_learning_rate, f64::MAX),
@@ -89,6 +91,11 @@ impl<M> PretrainConfig<M> {
             (
                 fixed_rules && data.collected == 0.0,
                 "data.synth_tasks are drawn as the collected tasks are; raise data.collected, or set them to 0"
+                    .to_owned(),
+            ),
+            (
+                episode.augment_probability > 0.0 && episode.augmenters.is_empty(),
+                "episode.augment_probability is set and episode.augmenters names none; name some, or set it to 0"
                     .to_owned(),
             ),
             (
@@ -176,6 +183,12 @@ pub struct EpisodeConfig {
     pub new_rule: f64,
     /// Chance that a recoloring keeps 0.
     pub keep_zero: f64,
+    /// What some episodes' pairs are changed by before all else. The manifest has the pairs as they were.
+    #[serde(default)]
+    pub augmenters: Vec<Augmenter>,
+    /// Share of episodes that are changed by one of them, drawn from those under which the pairs keep to the size limit.
+    #[serde(default)]
+    pub augment_probability: f64,
     /// Canvas cells in a step, context and queries together, or a language model's tokens; episodes are added until
     /// it is reached.
     pub cells_per_step: usize,
@@ -367,6 +380,7 @@ mod tests {
             ("episode", "cells_per_step", "0"),
             ("episode", "synth_difficulty", "[0, 5]"),
             ("episode", "untold", "-0.1"),
+            ("episode", "augment_probability", "2.0"),
             ("episode", "growth", "nan"),
             ("data", "hold_out_every", "1"),
             ("optimizer", "decay_from", "1.1"),
@@ -384,6 +398,9 @@ mod tests {
         assert!(undrawn.contains("raise data.collected"), "{undrawn}");
         let few = problem("data", &[("synth_tasks", "1"), ("synth_pairs", "1")]).unwrap();
         assert!(few.contains("data.synth_pairs must be at least 2"), "{few}");
+        let none =
+            problem("episode", &[("augment_probability", "0.1"), ("augmenters", "[]")]).unwrap();
+        assert!(none.contains("episode.augmenters names none"), "{none}");
         // Only tasks of the generators' own need the room; their stream takes what it needs.
         assert_eq!(problem("episode", &[("synth_max_side", "5")]), None);
     }

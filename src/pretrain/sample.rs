@@ -251,17 +251,19 @@ impl<'a> Sampler<'a> {
                 ..synth::StreamConfig::default()
             };
             let pairs = synth::sample_at(config, rng.random()).examples;
-            return icl_episode(pairs, self.config, rng);
+            return icl_episode(augment(pairs, most.cells, self.config, rng), self.config, rng);
         };
         let source = &self.corpus.train[row];
         if rng.random::<f64>() < episode.e2e_share {
             // The canvas is the task's, as in a fit: a pair's own would give away the shape of its output.
             let n = episode.e2e_pairs.max(episode.pairs[0]);
             let pairs = draw_pairs(source, n, limit, self.config, rng);
+            let pairs = augment(pairs, limit, self.config, rng);
             e2e_episode(&pairs, episode.e2e_pairs, row, self.config, rng)
         } else {
             let n = rng.random_range(episode.pairs[0]..=episode.pairs[1]);
-            icl_episode(draw_pairs(source, n, limit, self.config, rng), self.config, rng)
+            let pairs = draw_pairs(source, n, limit, self.config, rng);
+            icl_episode(augment(pairs, limit, self.config, rng), self.config, rng)
         }
     }
 
@@ -339,6 +341,24 @@ fn draw_pairs(
     pairs.extend(own);
     pairs.shuffle(rng);
     pairs.into_iter().cloned().collect()
+}
+
+/// The pairs, in some episodes changed by an augmenter under which they keep to the size limit.
+fn augment(
+    pairs: Vec<Example>,
+    max_cells: usize,
+    config: Settings<'_>,
+    rng: &mut ChaCha8Rng,
+) -> Vec<Example> {
+    let EpisodeConfig { augmenters, augment_probability, .. } = config.episode;
+    // Nothing is drawn where there is none, so that runs without augmenters are what they were before there were any.
+    if *augment_probability == 0.0 || rng.random::<f64>() >= *augment_probability {
+        return pairs;
+    }
+    let small = |pairs: &Vec<Example>| pairs.iter().all(|p| canvas_cells(p) <= max_cells);
+    let augmented: Vec<Vec<Example>> =
+        augmenters.iter().filter_map(|a| a.apply(&pairs, rng)).filter(small).collect();
+    augmented.into_iter().choose(rng).unwrap_or(pairs)
 }
 
 fn draw_frame(config: Settings<'_>, rng: &mut ChaCha8Rng) -> Frame {

@@ -372,8 +372,11 @@ fn by_format(encoded: &Encoded, log_probs: &[[f32; 11]]) -> [FormatProgress; 2] 
 
 #[cfg(all(test, feature = "cpu"))]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::arc::{Example, Grid, Task};
+    use crate::dataset::{Augmenter, Episode};
     use crate::model::StoredDtype;
     use crate::pretrain::{DataConfig, TrainState};
 
@@ -652,6 +655,45 @@ mod tests {
         let error = Weights::from_bytes(&longer.to_bytes(StoredDtype::F32), "model".as_ref());
         let error = error.err().unwrap().to_string();
         assert!(error.contains("names 4 tasks, and `task_tokens` has 32 rows"), "{error}");
+    }
+
+    #[test]
+    fn some_episodes_are_augmented_within_the_size_limit() {
+        let mut config = config();
+        (config.data.hold_out_every, config.episode.new_rule) = (0, 0.0);
+        // Of 2×3 cells; the double has 24.
+        config.episode.augmenters =
+            [Augmenter::Scale, Augmenter::ScaleHeight, Augmenter::ScaleWidth].into();
+        let shapes = |probability: f64, e2e_share: f64, max_cells: usize| {
+            let mut config = config.clone();
+            (config.episode.augment_probability, config.episode.e2e_share) =
+                (probability, e2e_share);
+            (config.episode.first_max_cells, config.episode.max_cells) = (max_cells, max_cells);
+            let corpus = Corpus::new(tasks(), Vec::new(), &config);
+            let sampler = Sampler::new(&corpus, &config).unwrap();
+            let mut counts: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+            for step in 0..200 {
+                let Episode { pairs, .. } = sampler.drawn(step, 1.0, 0).episode;
+                let shape = pairs[0].input.shape();
+                assert!(pairs.iter().all(|p| [p.input.shape(), p.output.shape()] == [shape; 2]));
+                *counts.entry((shape.0.min(shape.1), shape.0.max(shape.1))).or_default() += 1;
+            }
+            counts
+        };
+        let all = |counts: &BTreeMap<_, _>| counts.keys().copied().collect::<Vec<_>>();
+        for e2e_share in [0.0, 1.0] {
+            assert_eq!(all(&shapes(0.0, e2e_share, 900)), [(2, 3)]);
+            let half = shapes(0.5, e2e_share, 900);
+            assert_eq!(all(&half), [(2, 3), (2, 6), (3, 4), (4, 6)]);
+            assert!((70..130).contains(&half[&(2, 3)]), "{half:?}");
+            assert_eq!(all(&shapes(1.0, e2e_share, 900)), [(2, 6), (3, 4), (4, 6)]);
+            assert_eq!(
+                all(&shapes(1.0, e2e_share, 23)),
+                [(2, 6), (3, 4)],
+                "the double is too large"
+            );
+            assert_eq!(all(&shapes(1.0, e2e_share, 11)), [(2, 3)], "nothing else is small enough");
+        }
     }
 
     #[test]
