@@ -6,8 +6,8 @@
 #
 # RE_ARC is the folder of further pairs (see `arc-ttt pretrain --help`), OUT gets a folder for each NAME; all of the
 # names below unless some are given. Each is trained from random weights on one thread for MINUTES (15), two side by
-# side, and then fitted to the 53 tasks of evaluation-dev that have no grid of more than 100 cells, SECONDS (10) each,
-# two tasks at a time. So two names take 24 minutes on two cores; nothing else should run beside. Interrupted, the
+# side, and then fitted to the 53 tasks of evaluation-dev that have no grid of more than 100 cells, SECONDS_A_TASK (10)
+# each, two tasks at a time. So two names take 24 minutes on two cores; nothing else should run beside. Interrupted, the
 # same command goes on. It ends with a table, also of what earlier calls have left under OUT.
 set -euo pipefail
 
@@ -62,18 +62,25 @@ done
 cargo build --release --locked
 trap 'jobs -p | xargs -r kill' EXIT
 
+# Progress goes to OUT/NAME.log, and so do errors.
+failed() {
+    echo "$1 has failed; the end of $out/$1.log:" >&2
+    tail -n 5 "$out/$1.log" >&2
+    exit 1
+}
+
 train() {
     local changes options=()
     read -ra changes < <(awk -v name="$1" '$1 == name { $1 = ""; print }' <<<"$recipes")
     for change in "${changes[@]}"; do options+=(--set "$change"); done
     target/release/arc-ttt pretrain --re-arc "$re_arc" --out "$out/$1" --minutes "$minutes" --threads 1 \
-        --device cpu "${options[@]}" 2>>"$out/$1.log"
+        --device cpu "${options[@]}" 2>>"$out/$1.log" || failed "$1"
 }
 
 judge() {
     target/release/arc-ttt compare formats arc-agi-1/evaluation-dev --tasks "$tasks" --budget "${seconds}s" \
         --variants "TTT, end-to-end" --model "$out/$1/model.safetensors" --out "$out/$1/judged" --threads 2 --jobs 2 \
-        --device cpu >"$out/$1.txt" 2>>"$out/$1.log"
+        --device cpu >"$out/$1.txt" 2>>"$out/$1.log" || failed "$1"
 }
 
 for ((i = 0; i < ${#names[@]}; i += 2)); do
