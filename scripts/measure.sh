@@ -6,7 +6,7 @@
 #   thirty       all 400 evaluation tasks of ARC-AGI-1 at 30 s, dev and held-out apart     about 110 minutes
 #   held-out     the 200 of evaluation-held-out at 120 s                                         200
 #   scaling      60 dev tasks at 10, 20, 30, 60 and 120 s                                        120
-#   tables       60 dev tasks at 20 s: formats, the paper's ablations, stopping rules, selectors, the scheduler    255
+#   tables       60 dev tasks at 20 s: formats, the paper's ablations, stopping rules, selectors, the scheduler    275
 #   arc-agi-2    its public evaluation at 30 s                                                    35
 #   embedded     the embedded tasks by the recipe `fast`, which have no clock                      3
 #

@@ -147,8 +147,8 @@ pub fn continue_task(
         }
     };
     let predicted = solving.predict(&[], fitted.fit.adapter.as_ref(), on_event)?;
-    if predicted.is_cut_below(earlier.views) {
-        return Ok(given_up(earlier, &solving, "no time for as many views as before"));
+    if predicted.are_too_few_after(earlier.views) {
+        return Ok(given_up(earlier, &solving, "no time for enough views"));
     }
     let chosen = solving.choose(&predicted, fitted.fit.adapter.as_ref())?;
     let mut solved = solving.finish(earlier.baseline.clone(), fitted, &predicted, chosen);

@@ -134,7 +134,7 @@ impl<'a> Solving<'a> {
 
     /// Takes what an earlier record says of the time a view takes in place of the baseline's.
     pub(super) fn expect_as(&mut self, record: &TaskRecord) {
-        // Every visit has predicted under all views.
+        // Every visit has predicted under about as many views.
         let views = (record.views * record.visits()).max(1) as f64;
         self.writes = self.recipe.family != Family::Grid;
         let share = share_of_baseline(self.task, self.format(), self.writes);
@@ -572,9 +572,10 @@ impl Predicted {
         notes
     }
 
-    /// Whether time was over before as many views as `wanted`.
-    pub(super) fn is_cut_below(&self, wanted: usize) -> bool {
-        !self.settled && self.done < wanted
+    /// Whether these are too few views to stand in place of `earlier` ones: fewer, and fewer than half of those wanted. A view or
+    /// two of many is missing by chance, since a fit leaves what views take on average.
+    pub(super) fn are_too_few_after(&self, earlier: usize) -> bool {
+        !self.settled && self.done < earlier.min(self.of.div_ceil(2))
     }
 
     /// Whether the views done so far settle every test.
@@ -619,6 +620,26 @@ mod tests {
             solving.seconds_per_view = 0.1;
             assert_eq!(solving.fit(None, &mut |_| {}).is_ok(), is_fitted, "{id}");
             assert_eq!(solving.seconds_per_view < 0.1, is_fitted, "{id}");
+        }
+    }
+
+    #[test]
+    fn a_later_visit_needs_half_of_its_views_or_as_many_as_the_one_before() {
+        let too_few = |done, settled, earlier| {
+            let predicted = Predicted { maps: vec![], done, of: 16, chunks: vec![], settled };
+            predicted.are_too_few_after(earlier)
+        };
+        for (done, settled, earlier, expected) in [
+            (16, false, 16, false),
+            (15, false, 16, false),
+            (8, false, 16, false),
+            (7, false, 16, true),
+            (7, true, 16, false),
+            (8, false, 9, false),
+            (3, false, 3, false),
+            (2, false, 3, true),
+        ] {
+            assert_eq!(too_few(done, settled, earlier), expected, "{done} after {earlier}");
         }
     }
 
