@@ -5,19 +5,21 @@
 #   scripts/recipes.sh RE_ARC OUT [NAME…]
 #
 # RE_ARC is the folder of further pairs (see `arc-ttt pretrain --help`), OUT gets a folder for each NAME; all of the
-# names below unless some are given. Each is trained from random weights on one thread for MINUTES (15), two side by
-# side, and then fitted to the 53 tasks of evaluation-dev that have no grid of more than 100 cells, SECONDS_A_TASK (10)
-# each, two tasks at a time. So two names take 24 minutes on two cores; nothing else should run beside. Interrupted, the
-# same command goes on. It ends with a table, also of what earlier calls have left under OUT.
+# names below unless some are given. Each is trained on one thread for MINUTES (15), two side by side, from random
+# weights or from those of INIT (a model.safetensors; for recipes that keep its network), and then fitted to the 53
+# tasks of evaluation-dev that have no grid of more than 100 cells, SECONDS_A_TASK (10) each, two tasks at a time. So
+# two names take 24 minutes on two cores; nothing else should run beside. Interrupted, the same command goes on. It
+# ends with a table, also of what earlier calls have left under OUT.
 set -euo pipefail
 
 if (($# < 2)) || [[ $1 == -* ]]; then
-    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 re_arc=$(realpath "$1")
 mkdir -p "$2"
 out=$(realpath "$2")
+init=${INIT:+$(realpath "$INIT")}
 cd "$(dirname "$0")/.."
 
 # A name, and how its recipe differs from data/recipes/pretrain.toml.
@@ -74,7 +76,7 @@ train() {
     read -ra changes < <(awk -v name="$1" '$1 == name { $1 = ""; print }' <<<"$recipes")
     for change in "${changes[@]}"; do options+=(--set "$change"); done
     target/release/arc-ttt pretrain --re-arc "$re_arc" --out "$out/$1" --minutes "$minutes" --threads 1 \
-        --device cpu "${options[@]}" 2>>"$out/$1.log" || failed "$1"
+        ${init:+--init "$init"} --device cpu "${options[@]}" 2>>"$out/$1.log" || failed "$1"
 }
 
 judge() {
