@@ -18,14 +18,14 @@ Examples:
   arc-ttt synth --list                                  the families of tasks
   arc-ttt synth --family flip --png flip.png            look at ten tasks of one
   arc-ttt synth --family flip --family rays --out tasks/
-  arc-ttt synth --count 100 --seed 7 > tasks.json       the mix that pre-training sees, with three demonstrations each
+  arc-ttt synth --count 100 --seed 7 > tasks.json
   arc-ttt synth --demo > data/tasks/demo.json")]
 pub struct Args {
     /// Family to draw from, by name; may be given more than once. Without it: the mix of pre-training.
     #[arg(long, value_name = "NAME")]
     family: Vec<String>,
     /// List the families and stop.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["family", "out", "png"])]
     list: bool,
     /// Number of tasks (of each family that is named).
     #[arg(long, default_value_t = 10, value_name = "N")]
@@ -75,9 +75,10 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
     if let Some(folder) = &args.out {
         write_files(folder, &tasks)?;
     }
-    if args.demo && !global.json {
+    let is_kept = args.png.is_some() || args.out.is_some();
+    if args.demo && !global.json && !is_kept {
         terminal::print(&synth::demo_json(&tasks))?;
-    } else if global.json || args.png.is_none() && args.out.is_none() {
+    } else if global.json || !is_kept {
         let all: Map<_, _> = tasks.iter().map(|task| (task.id.clone(), json!(task))).collect();
         terminal::print(&format!("{}\n", json!(all)))?;
     }

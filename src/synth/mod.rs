@@ -242,6 +242,36 @@ mod tests {
     }
 
     #[test]
+    fn no_other_rule_of_a_family_explains_the_demonstrations_and_answers_otherwise() {
+        let n_others = if cfg!(debug_assertions) { 30 } else { 300 };
+        let mut ambiguous: Vec<String> = Vec::new();
+        for family in families() {
+            let mut rng = rng(family, 1000);
+            // The background is told by the picture, so all rules have the same.
+            let mut rule = || {
+                let rule = (family.rule)(&mut rng, 12)?;
+                Some(rule.seen_through(pick(&mut rng, &Dihedral::ALL), ColorPermutation::IDENTITY))
+            };
+            let others: Vec<Rule> = (0..n_others).filter_map(|_| rule()).collect();
+            let rules: Vec<Rule> = (0..n_others / 5).filter_map(|_| rule()).collect();
+            let tasks = rules.iter().filter_map(|r| r.examples_and_tests(&mut rng, 3, 1, 12));
+            let explains = |rule: &&Rule, demonstrations: &[Example]| {
+                demonstrations.iter().all(|e| rule.apply(&e.input).as_ref() == Some(&e.output))
+            };
+            let answers_otherwise = |task: &Vec<Example>| {
+                let explaining = others.iter().filter(|rule| explains(rule, &task[..3]));
+                let mut answers = explaining.filter_map(|rule| rule.apply(&task[3].input));
+                answers.any(|answer| answer != task[3].output)
+            };
+            let n = tasks.filter(answers_otherwise).count();
+            if n > 0 {
+                ambiguous.push(format!("{}: {n}", family.name));
+            }
+        }
+        assert!(ambiguous.is_empty(), "tasks with two answers: {}", ambiguous.join(", "));
+    }
+
+    #[test]
     fn a_family_without_room_declines() {
         for family in families() {
             for max_side in 1..=10 {

@@ -2,6 +2,7 @@
 
 use rand_chacha::ChaCha8Rng;
 
+use super::symmetry::assembled;
 use crate::arc::{Color, Grid};
 use crate::synth::canvas::*;
 use crate::synth::component::*;
@@ -117,7 +118,8 @@ fn swap_inside(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
     let apply = |grid: &Grid| {
         let mut output = grid.clone();
         for o in objects(grid) {
-            let (outer, inner) = (grid.get(o.top, o.left), grid.get(o.top + 1, o.left + 1));
+            let outer = grid.get(o.top, o.left);
+            let inner = at(grid, o.top as isize + 1, o.left as isize + 1)?;
             paint(&mut output, o.cells.iter().copied(), outer);
             paint(&mut output, outline(o.corner(), o.height, o.width), inner);
         }
@@ -141,9 +143,9 @@ fn magnify(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
     let apply = move |grid: &Grid| {
         let [object]: [Object; 1] = objects(grid).try_into().ok()?;
         let sprite = object.sprite(grid);
-        Some(Grid::from_fn(factor * sprite.height(), factor * sprite.width(), |r, c| {
+        assembled(factor * sprite.height(), factor * sprite.width(), |r, c| {
             sprite.get(r / factor, c / factor)
-        }))
+        })
     };
     Some(Rule::new(draw, apply))
 }

@@ -211,10 +211,13 @@ fn extract_marked(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
     let [mark] = colors(rng);
     let n_colors = between(rng, 1, 3);
     let colors = palette(rng, n_colors, &[mark]);
+    let palette = colors.clone();
+    let has =
+        |grid: &Grid, o: &Object, color| o.cells.iter().any(|&(r, c)| grid.get(r, c) == color);
     let draw = move |rng: &mut ChaCha8Rng| {
         let mut drawn = 0;
         objects_scene(rng, sides, 2, |rng| {
-            let color = pick(rng, &colors);
+            let color = pick(rng, &palette);
             let mut sprite = blob(rng, 2, 4, color);
             drawn += 1;
             if drawn == 1 {
@@ -226,10 +229,22 @@ fn extract_marked(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
         })
     };
     let apply = move |grid: &Grid| {
-        let has_mark = |o: &&Object| o.cells.iter().any(|&(r, c)| grid.get(r, c) == mark);
-        Some(objects(grid).iter().find(has_mark)?.sprite(grid))
+        let mut marked = objects(grid).into_iter().filter(|o| has(grid, o, mark));
+        let object = marked.next()?;
+        marked.next().is_none().then(|| object.sprite(grid))
     };
-    Some(Rule::new(draw, apply))
+    // Another object has the color that the marked one has besides, or that might be what it is told by.
+    let not_alone = move |grid: &Grid| {
+        let found = objects(grid);
+        let marked = found.iter().find(|o| has(grid, o, mark));
+        let others = || found.iter().filter(|o| !has(grid, o, mark));
+        let shared = marked.is_some_and(|marked| {
+            let mut besides = colors.iter().filter(|&&color| has(grid, marked, color));
+            besides.all(|&color| others().any(|o| has(grid, o, color)))
+        });
+        u64::from(shared)
+    };
+    Some(Rule::new(draw, apply).showing(not_alone).requiring(1))
 }
 
 fn extract_commonest(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {

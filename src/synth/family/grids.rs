@@ -169,9 +169,12 @@ fn map_of_rooms(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
     };
     // The picture in one room shows which rooms to fill.
     let apply = move |grid: &Grid| {
+        let mut output = rooms.empty(side, side);
+        if grid.shape() != output.shape() {
+            return None;
+        }
         let home = rooms.all(grid).find(|&room| rooms.n_dots(grid, room) > 0)?;
         let (top, left) = rooms.corner(home);
-        let mut output = rooms.empty(side, side);
         for (i, j) in rooms.all(grid) {
             paint(&mut output, rooms.cells((i, j)), grid.get(top + i, left + j));
         }

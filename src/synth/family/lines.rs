@@ -97,7 +97,12 @@ fn connect_dots(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
         }
         Some(output)
     };
-    Some(Rule::new(draw, apply))
+    // Of one color alone it would not be known that it is the dots' own.
+    let features = move |grid: &Grid| {
+        let Some(output) = apply(grid).filter(|_| own_color) else { return 0 };
+        (1..10).filter(|&c| count(&output, c) > count(grid, c)).fold(0, |bits, c| bits | 1 << c)
+    };
+    Some(Rule::new(draw, apply).showing(features))
 }
 
 fn mark_crossings(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
@@ -152,9 +157,11 @@ fn lines_by_color(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
         }
         Some(output)
     };
-    let features = |grid: &Grid| {
-        let bits = color_bits(grid) & !1;
-        bits | u64::from(bits.count_ones() == 2)
+    // Which line lies above shows where they cross, unless there is a dot.
+    let features = move |grid: &Grid| {
+        let columns = cells_of(grid, standing);
+        let crosses = |(r, _): (usize, usize)| columns.iter().any(|&(_, c)| grid.get(r, c) == 0);
+        color_bits(grid) & !1 | u64::from(cells_of(grid, lying).into_iter().any(crosses))
     };
     let required = 1 << lying | 1 << standing;
     Some(Rule::new(draw, apply).showing(features).requiring(required))
@@ -174,6 +181,9 @@ fn spiral(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
     let apply = move |grid: &Grid| {
         let mut output = grid.clone();
         let line = if own_color { grid.get(0, 0) } else { line };
+        if line == 0 {
+            return None;
+        }
         let (mut cell, mut turn) = ((0, 0), 0);
         let mut turned = 0;
         while turned < 2 {
@@ -195,7 +205,8 @@ fn spiral(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
         }
         Some(output)
     };
-    Some(Rule::new(draw, apply))
+    let features = move |grid: &Grid| if own_color { color_bits(grid) } else { 0 };
+    Some(Rule::new(draw, apply).showing(features))
 }
 
 fn elbow(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {

@@ -93,7 +93,9 @@ fn keep_by_size(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
         paint(&mut output, object.cells.iter().copied(), color);
         Some(output)
     };
-    Some(Rule::new(draw, apply))
+    // Of two objects, one being kept is the other being removed.
+    let several = |grid: &Grid| u64::from(objects(grid).len() > 2);
+    Some(Rule::new(draw, apply).showing(several).requiring(1))
 }
 
 fn keep_color(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
@@ -144,8 +146,7 @@ fn draw_boxes(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
         for _ in 0..1 + grid.cells().len() / 40 {
             let color = pick(rng, &palette);
             let sprite = blob(rng, 1, 4, color);
-            let framed = map_cells(&frame(sprite.height() + 2, sprite.width() + 2, 1), |_| 0);
-            let mut framed = framed;
+            let mut framed = Grid::filled(sprite.height() + 2, sprite.width() + 2, 0);
             paste(&mut framed, &sprite, (1, 1));
             place(rng, &mut grid, &framed, 1);
         }

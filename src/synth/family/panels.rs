@@ -151,7 +151,13 @@ fn overlay(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
         paste(&mut output, &panels[0], (0, 0));
         Some(output)
     };
-    Some(Rule::new(draw, apply))
+    // Which lies on top shows only where both have a cell.
+    let meet = move |grid: &Grid| {
+        let Some(panels) = layout.panels(grid) else { return 0 };
+        let has = |i: usize, (r, c)| panels[i].get(r, c) != 0;
+        u64::from(cells(&panels[0]).any(|cell| has(0, cell) && has(1, cell)))
+    };
+    Some(Rule::new(draw, apply).showing(meet).requiring(1))
 }
 
 fn overlay_many(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
@@ -308,7 +314,14 @@ fn copy_panel(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
         };
         Some(join(&(0..n).map(copies).collect::<Vec<_>>(), layout.line))
     };
-    Some(Rule::new(draw, apply))
+    // Which way a copy is turned shows in a picture that none of these leaves alone.
+    let features = move |grid: &Grid| {
+        use Dihedral::{FlipColumns, FlipRows, Rotate180};
+        let Some(panels) = layout.panels(grid) else { return 0 };
+        let changes = |d: Dihedral| d.apply(&panels[0]) != panels[0];
+        u64::from([FlipColumns, FlipRows, Rotate180].into_iter().all(changes))
+    };
+    Some(Rule::new(draw, apply).showing(features).requiring(1))
 }
 
 fn first_panel(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
@@ -328,7 +341,7 @@ fn first_panel(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
 fn recolor_panel(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
     let [line, base] = colors(rng);
     let n = between(rng, 2, 3);
-    let high = ((max_side + 1) / n).checked_sub(1)?.min(max_side - 2).min(6);
+    let high = ((max_side + 1) / n).checked_sub(1)?.min(max_side.checked_sub(2)?).min(6);
     let sides = Sides::choose(rng, 2, high)?;
     let layout = Layout { sides, n, line: Some(line) };
     let draw = move |rng: &mut ChaCha8Rng| {

@@ -233,11 +233,9 @@ fn checkerboard(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
     let draw = move |rng: &mut ChaCha8Rng| {
         let [first, second] = colors(rng);
         let mut grid = sides.empty(rng);
-        let (height, width) = grid.shape();
-        for r in 0..height {
-            if is_row && r == 0 {
-                paint(&mut grid, (0..width).map(|c| (0, c)), first);
-            }
+        if is_row {
+            let width = grid.width();
+            paint(&mut grid, (0..width).map(|c| (0, c)), first);
         }
         paint(&mut grid, [(0, 0)], first);
         paint(&mut grid, [if is_row { (1, 0) } else { (0, 1) }], second);

@@ -99,7 +99,14 @@ fn by_rank(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
         }
         Some(output)
     };
-    Some(Rule::new(draw, apply))
+    // What stays as it is could be taken to become what it is.
+    let features = move |grid: &Grid| {
+        let found = objects(grid);
+        let smallest = found.iter().min_by_key(|o| o.size()).filter(|_| !marks_low);
+        let largest = found.iter().max_by_key(|o| o.size()).filter(|_| !marks_high);
+        smallest.into_iter().chain(largest).fold(0, |bits, o| bits | 1 << o.color(grid))
+    };
+    Some(Rule::new(draw, apply).showing(features))
 }
 
 fn by_size(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
@@ -206,11 +213,24 @@ fn by_order(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
         }
         (found.len() > 1).then_some(output)
     };
-    Some(
-        Rule::new(draw, apply)
-            .requiring(1)
-            .showing(move |grid| u64::from(objects(grid).len() > period)),
-    )
+    // From the other side the colors are the same where their number leaves the same rest, so a test has a rest that was
+    // shown; and from above or below where the objects happen to lie so.
+    let features = move |grid: &Grid| {
+        let found = objects(grid);
+        let n = found.len();
+        let turns = |place: &dyn Fn(&Object) -> usize| -> Vec<usize> {
+            let before = |o: &Object| found.iter().filter(|other| place(other) < place(o)).count();
+            found.iter().map(|o| before(o) % period).collect()
+        };
+        let (own, above, below) =
+            (turns(&|o| o.left), turns(&|o| o.top), turns(&|o| grid.height() - o.top - o.height));
+        let alike = |other: &[usize]| {
+            rectangle((0, 0), n, n).all(|(i, j)| (own[i] == own[j]) == (other[i] == other[j]))
+        };
+        let is_told = !alike(&above) && !alike(&below);
+        u64::from(n > period) | u64::from(is_told) << 1 | 4 << (n % period)
+    };
+    Some(Rule::new(draw, apply).showing(features).requiring(0b11))
 }
 
 fn by_symmetry(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {

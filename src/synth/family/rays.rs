@@ -91,7 +91,9 @@ fn rays(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
         }
         Some(output)
     };
-    Some(Rule::new(draw, apply))
+    // Of one color alone it would not be known that it is the dots' own.
+    let features = move |grid: &Grid| if own_color { color_bits(grid) } else { 0 };
+    Some(Rule::new(draw, apply).showing(features))
 }
 
 fn rays_until_wall(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {

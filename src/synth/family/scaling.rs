@@ -191,7 +191,8 @@ fn crop_frame(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
         if keeps_frame {
             return crop(grid, wall.corner(), wall.height, wall.width);
         }
-        crop(grid, (wall.top + 1, wall.left + 1), wall.height - 2, wall.width - 2)
+        let inside = |side: usize| side.checked_sub(2).filter(|&side| side > 0);
+        crop(grid, (wall.top + 1, wall.left + 1), inside(wall.height)?, inside(wall.width)?)
     };
     Some(Rule::new(draw, apply))
 }
@@ -199,7 +200,7 @@ fn crop_frame(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
 fn add_border(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
     let [color] = colors(rng);
     let thick = if max_side > 8 && chance(rng, 0.25) { 2 } else { 1 };
-    on_any_scene(rng, 2, (max_side - 2 * thick).min(14), move |grid| {
+    on_any_scene(rng, 2, max_side.checked_sub(2 * thick)?.min(14), move |grid| {
         let (height, width) = grid.shape();
         assembled(height + 2 * thick, width + 2 * thick, |r, c| {
             let inside =

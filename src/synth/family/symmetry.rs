@@ -165,10 +165,20 @@ fn cyclic_shift(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
 }
 
 fn shear(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
-    on_any_scene(rng, 3, max_side.min(10), |grid| {
+    let sides = Sides::choose(rng, 3, max_side.min(10))?;
+    let scene = Scene::choose(rng, 5);
+    let apply = |grid: &Grid| {
         let (height, width) = grid.shape();
         assembled(height, width, |r, c| grid.get(r, (c + r * (width - 1)) % width))
-    })
+    };
+    // A bit for each other direction that makes something else of it: where only one row is filled, several make the same.
+    let features = move |grid: &Grid| {
+        let seen = |d: &Dihedral| Some(d.inverse().apply(&apply(&d.apply(grid))?));
+        let others = Dihedral::ALL.iter().enumerate();
+        others.fold(0, |bits, (i, d)| bits | u64::from(seen(d) != apply(grid)) << i)
+    };
+    let rule = Rule::new(move |rng| Some(scene.draw(rng, sides)), apply);
+    Some(rule.showing(features).requiring(0b1111_1110))
 }
 
 fn swap_halves(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
