@@ -61,6 +61,14 @@ for name in "${names[@]}"; do
     fi
 done
 
+# Runs that began with other weights are another table's.
+begun=${init:+$(sha256sum <"$init")}
+if [[ -f $out/init && $(<"$out/init") != "$begun" ]]; then
+    echo "the recipes in $out began with other weights: give the same INIT, or another OUT" >&2
+    exit 2
+fi
+echo "$begun" >"$out/init"
+
 cargo build --release --locked
 trap 'jobs -p | xargs -r kill' EXIT
 

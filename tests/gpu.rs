@@ -11,7 +11,10 @@ use arc_ttt::candidate::CellMap;
 use arc_ttt::dataset::Format;
 use arc_ttt::device::{self, DeviceChoice, DeviceError};
 use arc_ttt::engine::{Engine, Fit, FitLimits, GridEngine};
+use arc_ttt::kernel::Precision;
 use arc_ttt::model::{ContextTokens, GridModel, GridModelConfig, Weights};
+use arc_ttt::pretrain::{Corpus, PretrainConfig, Trainer, Training, Until};
+use arc_ttt::public::demo;
 use arc_ttt::recipe::Recipe;
 use arc_ttt::rng;
 use burn::tensor::Device;
@@ -191,6 +194,44 @@ fn compare_with_the_cpu(device: &Device, name: &str, tolerance: Tolerance) {
     // The same adapter on the other device: no fit in between to make rounding errors grow.
     let off = largest_difference(&fitted, &predict(&gpu, Some(&on_cpu)));
     assert!(off < tolerance.base, "an adapter from the CPU is off by {off}");
+}
+
+#[test]
+fn on_wgpu_a_training_agrees_with_the_cpu() {
+    if let Some((device, _)) = wgpu() {
+        train_like_the_cpu(&device, WGPU);
+    }
+}
+
+#[test]
+fn on_cuda_a_training_agrees_with_the_cpu() {
+    if let Some((device, _)) = cuda() {
+        train_like_the_cpu(&device, CUDA);
+    }
+}
+
+fn train_like_the_cpu(device: &Device, tolerance: Tolerance) {
+    let recipe = include_str!("../data/recipes/pretrain.toml");
+    let mut config: PretrainConfig = toml::from_str(recipe).unwrap();
+    config.model = weights().config;
+    config.precision = Precision::F32;
+    config.data.synth = 0.0;
+    config.episode.cells_per_step = 200;
+    config.episode.e2e_share = 0.5;
+    config.optimizer.warmup_steps = 1;
+    let tasks = demo().tasks.into_iter().take(6).collect();
+    let corpus = Corpus::new(tasks, Vec::new(), &config);
+    let steps = |device: &Device| -> Vec<f32> {
+        let mut trainer = Trainer::new(&config, &corpus, None, device).unwrap();
+        let mut step = || trainer.train_step(Until::Steps(100)).unwrap().formats;
+        (0..6).map(|_| step().map(|format| format.loss).iter().sum()).collect()
+    };
+    let (on_cpu, on_device) = (steps(&Device::flex()), steps(device));
+    println!("{on_cpu:?} and {on_device:?}");
+    assert!(on_cpu.windows(2).any(|l| l[0] != l[1]), "nothing is learnt");
+    for (a, b) in on_cpu.iter().zip(&on_device) {
+        assert!((a - b).abs() < tolerance.loss * a, "loss {a} and {b}");
+    }
 }
 
 #[test]

@@ -11,23 +11,17 @@ use serde::de::DeserializeOwned;
 use super::input::warn_of_failed;
 use super::settings::cores;
 use super::{Global, Outcome, terminal};
-use crate::arc::{load_pair_folder, write_atomically};
+use crate::arc::load_pair_folder;
 use crate::device::open;
-use crate::model::{StoredDtype, Weights};
+use crate::model::Weights;
 use crate::pretrain::{
     Corpus, Evaluation, FormatProgress, LanguageModelConfig, LanguageTrainer, PretrainConfig,
-    Progress, Trainer, Until,
+    Progress, Trainer, Training, Until, model_in,
 };
 use crate::public;
 
 /// The settings of a run that is given none.
 const DEFAULT_RECIPE: &str = include_str!("../../data/recipes/pretrain.toml");
-
-/// The averaged weights in a run's folder.
-const MODEL: &str = "model.safetensors";
-
-/// The averaged weights of a language model, a folder for transformers.
-const CHECKPOINT: &str = "checkpoint";
 
 /// What a run's folder needs for going on.
 const STATE: &str = "state.safetensors";
@@ -41,9 +35,10 @@ const LOG_EVERY: f64 = 30.0;
 Examples:
   arc-ttt data fetch
   arc-ttt pretrain --re-arc re-arc/ --out runs/base --minutes 120
-  arc-ttt pretrain --re-arc re-arc/ --out runs/base --minutes 120   # after an interruption: goes on
+  arc-ttt pretrain --recipe data/recipes/pretrain-llama.toml --re-arc re-arc/ \\
+      --out runs/llama --minutes 60
 
-  arc-ttt pretrain --recipe data/recipes/pretrain-llama.toml --re-arc re-arc/ --out runs/llama --minutes 60
+One of --minutes and --steps is needed. After an interruption the same command goes on.
 
 The folder given by --out holds state.safetensors (everything needed to go on) and model.safetensors
 (the averaged weights as 16-bit floats, for --model). Both are rewritten every few minutes.
@@ -75,10 +70,12 @@ pub struct Args {
     /// an earlier run
     #[arg(long, value_name = "FILE|DIR")]
     init: Option<PathBuf>,
-    /// Train for this long, interruptions not counted; the learning rate lands on time
+    /// Train for this long; the learning rate lands on time. What interruptions, checkpoints and evaluations take is not
+    /// counted
     #[arg(long, conflicts_with = "steps", required_unless_present = "steps")]
     minutes: Option<f64>,
-    /// Train for this many steps; the result then depends on nothing but the settings and the data
+    /// Train for this many steps; the result then depends on nothing but the settings, the data, the kind of device and
+    /// whether it multiplies bf16
     #[arg(long)]
     steps: Option<usize>,
     /// Minutes between two checkpoints
@@ -131,38 +128,20 @@ fn grid_model(
     global: &Global,
 ) -> anyhow::Result<Outcome> {
     let corpus = corpus(args, config)?;
-    let model_in = |folder: &Path| folder.join(MODEL);
     let file = |init: &Path| if init.is_dir() { model_in(init) } else { init.to_owned() };
-    let initial = args.init.as_deref().map(|init| Weights::load(&file(init))).transpose()?;
-    let state = args.state()?;
+    let initial = args.init.as_deref().map(|init| Weights::load(&file(init))).transpose();
+    let initial =
+        initial.context("--init takes a model.safetensors or the folder of an earlier run")?;
     let mut trainer = Trainer::new(config, &corpus, initial.as_ref(), device)?;
-    if state.exists() {
-        trainer.resume(&state)?;
+    if args.resume(&mut trainer)? {
         // Whoever continues without --init: what came before still counts.
         trainer.remember(&Weights::load(&model_in(&args.out))?);
-        continuing(trainer.steps(), trainer.seconds());
     } else if let Some(initial) = initial.filter(|weights| !weights.starts.is_empty()) {
         let ids: Vec<&str> = corpus.train.iter().map(|task| task.id.as_str()).collect();
         let n = initial.starts.iter().filter(|id| ids.contains(&id.as_str())).count();
-        eprintln!("took over the tokens of {n} tasks");
+        say!("took over the tokens of {n} tasks");
     }
-    beginning(trainer.averaged().n_parameters(), &corpus);
-    let run = Run {
-        train: |trainer: &mut Trainer<'_>| Ok(trainer.train_step(until)?),
-        share: |trainer: &Trainer<'_>| trainer.share(until),
-        evaluate: |trainer: &Trainer<'_>| Ok(trainer.evaluate()),
-        save: |trainer: &Trainer<'_>| {
-            // The model first: a state without it would have lost the manifest of an earlier run.
-            let model = model_in(&args.out);
-            let bytes = trainer.weights().to_bytes(StoredDtype::F16);
-            write_atomically(&model, &bytes)
-                .with_context(|| format!("writing {}", model.display()))?;
-            Ok(trainer.save(&state)?)
-        },
-        model: model_in(&args.out),
-        unit: "cells",
-    };
-    run.go(&mut trainer, args, global)
+    go(&mut trainer, &corpus, until, args, global)
 }
 
 fn language_model(
@@ -178,28 +157,9 @@ fn language_model(
         );
     }
     let corpus = corpus(args, config)?;
-    let state = args.state()?;
     let mut trainer = LanguageTrainer::new(config, &corpus, device)?;
-    if state.exists() {
-        trainer.resume(&state)?;
-        continuing(trainer.steps(), trainer.seconds());
-    }
-    let parameters = trainer.averaged().parameters();
-    let n_weights = parameters.iter().map(|(_, _, value)| value.dims().map(|n| n as u64));
-    beginning(n_weights.map(|[rows, columns]| rows * columns).sum(), &corpus);
-    let checkpoint = args.out.join(CHECKPOINT);
-    let run = Run {
-        train: |trainer: &mut LanguageTrainer<'_>| Ok(trainer.train_step(until)?),
-        share: |trainer: &LanguageTrainer<'_>| trainer.share(until),
-        evaluate: |trainer: &LanguageTrainer<'_>| Ok(trainer.evaluate()?),
-        save: |trainer: &LanguageTrainer<'_>| {
-            trainer.export(&checkpoint)?;
-            Ok(trainer.save(&state)?)
-        },
-        model: checkpoint.clone(),
-        unit: "tokens",
-    };
-    run.go(&mut trainer, args, global)
+    args.resume(&mut trainer)?;
+    go(&mut trainer, &corpus, until, args, global)
 }
 
 fn corpus<M>(args: &Args, config: &PretrainConfig<M>) -> anyhow::Result<Corpus> {
@@ -214,7 +174,7 @@ fn corpus<M>(args: &Args, config: &PretrainConfig<M>) -> anyhow::Result<Corpus> 
     let strangers = generated.iter().filter(|(id, _)| is_strange(id)).count();
     if strangers > 0 {
         let (all, tasks) = (generated.len(), &args.tasks);
-        eprintln!(
+        say!(
             "note: {strangers} of {all} sets of further pairs are of no task of {tasks}; they are left out"
         );
     }
@@ -222,86 +182,86 @@ fn corpus<M>(args: &Args, config: &PretrainConfig<M>) -> anyhow::Result<Corpus> 
     let unknown: Vec<&str> =
         config.data.exclude.iter().map(String::as_str).filter(|id| is_strange(id)).collect();
     if !unknown.is_empty() {
-        eprintln!("note: data.exclude names no task of {}: {}", args.tasks, unknown.join(", "));
+        say!("note: data.exclude names no task of {}: {}", args.tasks, unknown.join(", "));
     }
     Ok(Corpus::new(tasks, generated, config))
 }
 
-fn continuing(steps: usize, seconds: f64) {
-    eprintln!("continuing after step {steps} ({:.1} min)", seconds / 60.0);
-}
-
-fn beginning(n_weights: u64, corpus: &Corpus) {
-    let (train, held_out) = (corpus.train.len(), corpus.held_out.len());
-    eprintln!("{n_weights} weights; {train} tasks to train on, {held_out} held out");
-}
-
 impl Args {
-    /// Makes the run's folder; gives the place of its state.
-    fn state(&self) -> anyhow::Result<PathBuf> {
+    /// What the run needs for going on.
+    fn state(&self) -> PathBuf {
+        self.out.join(STATE)
+    }
+
+    /// Makes the run's folder, or goes on from what it holds; says whether it holds anything.
+    fn resume(&self, trainer: &mut impl Training) -> anyhow::Result<bool> {
         std::fs::create_dir_all(&self.out)
             .with_context(|| format!("making {}", self.out.display()))?;
-        Ok(self.out.join(STATE))
+        if !self.state().exists() {
+            return Ok(false);
+        }
+        trainer.resume(&self.state())?;
+        let (steps, minutes) = (trainer.steps(), trainer.seconds() / 60.0);
+        say!("continuing after step {steps} ({minutes:.1} min)");
+        Ok(true)
     }
 }
 
-/// What the loop needs of a trainer of either family.
-struct Run<Train, Share, Evaluate, Save> {
-    train: Train,
-    share: Share,
-    evaluate: Evaluate,
-    save: Save,
-    model: PathBuf,
-    /// What [`Progress::n_cells`] counts.
-    unit: &'static str,
-}
-
-impl<Train, Share, Evaluate, Save> Run<Train, Share, Evaluate, Save> {
-    /// Trains until the run is done or interrupted.
-    fn go<T>(self, trainer: &mut T, args: &Args, global: &Global) -> anyhow::Result<Outcome>
-    where
-        Train: Fn(&mut T) -> anyhow::Result<Progress>,
-        Share: Fn(&T) -> f64,
-        Evaluate: Fn(&T) -> anyhow::Result<Evaluation>,
-        Save: Fn(&T) -> anyhow::Result<()>,
-    {
-        let interrupted = super::interrupt::flag();
-        let mut log = Log::new(self.unit);
-        let mut saved = Instant::now();
-        let every = Duration::from_secs_f64(args.checkpoint_every * 60.0);
-        while (self.share)(trainer) < 1.0 && !interrupted.load(Ordering::Relaxed) {
-            log.add(&(self.train)(trainer)?);
-            if saved.elapsed() >= every {
-                (self.save)(trainer)?;
-                log.print((self.evaluate)(trainer)?);
-                saved = Instant::now();
-            } else if log.seconds >= LOG_EVERY {
-                log.print(Evaluation::default());
-            }
-        }
-        (self.save)(trainer)?;
-        let evaluation = (self.evaluate)(trainer)?;
-        log.print(evaluation);
-        let done = (self.share)(trainer) >= 1.0;
-        if !done {
-            eprintln!("interrupted; run the same command to go on");
-        }
-        if global.json {
-            let Evaluation { held_out, trained } = evaluation;
-            let summary = serde_json::json!({
-                "steps": log.last.map_or(0, |p| p.step),
-                "seconds": log.last.map_or(0.0, |p| p.seconds),
-                "done": done,
-                "held_out_loss": held_out.map(|h| h.loss),
-                "held_out_exact": held_out.map(|h| h.exact),
-                "trained_loss": trained.map(|t| t.loss),
-                "trained_exact": trained.map(|t| t.exact),
-                "model": self.model,
-            });
-            terminal::print(&format!("{summary}\n"))?;
-        }
-        Ok(if done { Outcome::Done } else { Outcome::Interrupted })
+/// Trains until the run is done or interrupted.
+fn go<T: Training>(
+    trainer: &mut T,
+    corpus: &Corpus,
+    until: Until,
+    args: &Args,
+    global: &Global,
+) -> anyhow::Result<Outcome> {
+    let (train, held_out) = (corpus.train.len(), corpus.held_out.len());
+    say!("{} weights; {train} tasks to train on, {held_out} held out", trainer.n_weights());
+    if trainer.share(until) >= 1.0 {
+        say!("the run in {} is at its end already; give more to go on", args.out.display());
     }
+    let save = |trainer: &T| -> anyhow::Result<PathBuf> {
+        // The model first: a state without it would have lost the manifest of an earlier run.
+        let model = trainer.export(&args.out)?;
+        trainer.save(&args.state())?;
+        Ok(model)
+    };
+    let interrupted = super::interrupt::flag();
+    let mut log = Log::new(T::UNIT);
+    let mut saved = Instant::now();
+    let every = Duration::from_secs_f64(args.checkpoint_every * 60.0);
+    while trainer.share(until) < 1.0 && !interrupted.load(Ordering::Relaxed) {
+        log.add(&trainer.train_step(until)?);
+        if saved.elapsed() >= every {
+            save(trainer)?;
+            log.print(trainer.evaluate()?);
+            saved = Instant::now();
+        } else if log.seconds >= LOG_EVERY {
+            log.print(Evaluation::default());
+        }
+    }
+    let model = save(trainer)?;
+    let evaluation = trainer.evaluate()?;
+    log.print(evaluation);
+    let done = trainer.share(until) >= 1.0;
+    if !done {
+        say!("interrupted; run the same command to go on");
+    }
+    if global.json {
+        let Evaluation { held_out, trained } = evaluation;
+        let summary = serde_json::json!({
+            "steps": trainer.steps(),
+            "seconds": trainer.seconds(),
+            "done": done,
+            "held_out_loss": held_out.map(|h| h.loss),
+            "held_out_exact": held_out.map(|h| h.exact),
+            "trained_loss": trained.map(|t| t.loss),
+            "trained_exact": trained.map(|t| t.exact),
+            "model": model,
+        });
+        terminal::print(&format!("{summary}\n"))?;
+    }
+    Ok(if done { Outcome::Done } else { Outcome::Interrupted })
 }
 
 /// A recipe's text with the changes of the command line in it.
@@ -331,11 +291,13 @@ impl Recipe {
                 .with_context(|| format!("`{value}` in `--set {change}`"))?;
             let mut keys: Vec<&str> = key.split('.').collect();
             let last = keys.pop().unwrap_or_default();
+            // A key that there is nowhere is named when the whole is read.
             let place = keys
                 .iter()
                 .try_fold(&mut table, |t, k| t.get_mut(*k).and_then(toml::Value::as_table_mut))
-                .filter(|t| t.contains_key(last))
-                .with_context(|| format!("`--set {change}`: the recipe has no key `{key}`"))?;
+                .with_context(|| {
+                    format!("`--set {change}`: the recipe has no table for `{key}`")
+                })?;
             place.insert(last.to_owned(), value["value"].clone());
         }
         Ok(Self { name, table })
@@ -372,34 +334,34 @@ impl Log {
     }
 
     fn add(&mut self, progress: &Progress) {
-        self.seconds += progress.seconds - self.last.map_or(progress.seconds, |p| p.seconds);
-        self.n_cells += progress.n_cells;
+        // How long the first step of a process took is not known.
+        if let Some(last) = self.last {
+            self.seconds += progress.seconds - last.seconds;
+            self.n_cells += progress.n_cells;
+        }
         self.formats.iter_mut().zip(progress.formats).for_each(|(sum, p)| sum.add(p));
         self.last = Some(*progress);
     }
 
     fn print(&mut self, evaluation: Evaluation) {
         if let Some(line) = self.line(evaluation) {
-            eprintln!("{line}");
+            say!("{line}");
         }
         *self = Log { last: self.last, ..Log::new(self.unit) };
     }
 
     fn line(&self, evaluation: Evaluation) -> Option<String> {
-        let p = self.last?;
-        let eta = p.seconds / p.share.max(1e-9) * (1.0 - p.share).max(0.0) / 60.0;
-        let mut line = format!(
-            "step {:>6}  {:>5.1} min  {:>4.1} %",
-            p.step,
-            p.seconds / 60.0,
-            100.0 * p.share
-        );
-        // How long the first step of a process took is not known.
-        if self.seconds > 0.0 {
-            let rate = self.n_cells as f64 / self.seconds;
-            line += &format!("  {rate:>6.0} {}/s", self.unit);
+        let mut line = String::new();
+        if let Some(p) = self.last {
+            let (minutes, percent) = (p.seconds / 60.0, 100.0 * p.share);
+            line += &format!("step {:>6}  {minutes:>5.1} min  {percent:>4.1} %", p.step);
+            if self.seconds > 0.0 {
+                let rate = self.n_cells as f64 / self.seconds;
+                line += &format!("  {rate:>6.0} {}/s", self.unit);
+            }
+            let left = minutes / p.share.max(1e-9) * (1.0 - p.share).max(0.0);
+            line += &format!("  left {left:.0} min");
         }
-        line += &format!("  left {eta:.0} min");
         for (name, f) in ["icl", "e2e"].iter().zip(self.formats) {
             if f.queries > 0 {
                 let n = f.queries as f32;
@@ -413,7 +375,8 @@ impl Log {
                 line += &format!("  {name} {:.4} {:.1} %", a.loss, 100.0 * a.exact);
             }
         }
-        Some(line)
+        let line = line.trim_start();
+        (!line.is_empty()).then(|| line.to_owned())
     }
 }
 
@@ -436,7 +399,7 @@ mod tests {
         let evaluation = Evaluation { held_out, trained: None };
         assert_eq!(
             log.line(evaluation).unwrap(),
-            "step      3    1.1 min  50.0 %     150 tokens/s  left 1 min  icl 1.0000 25.0 %  held out 0.2500 12.5 %"
+            "step      3    1.1 min  50.0 %     100 tokens/s  left 1 min  icl 1.0000 25.0 %  held out 0.2500 12.5 %"
         );
     }
 }

@@ -259,10 +259,20 @@ fn task_betas() -> [f64; 2] {
 /// When a training run ends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Until {
-    /// After this many steps: the run's bytes depend on nothing else.
+    /// After this many steps: the run's bytes then depend on the settings, the data and the kind of processor alone.
     Steps(usize),
-    /// After this many seconds of training, interruptions not counted.
+    /// After this many seconds of steps; interruptions, checkpoints and evaluations are not counted.
     Seconds(f64),
+}
+
+impl Until {
+    /// Share of the run that is done; 1 at its end.
+    pub(super) fn share(self, steps: usize, seconds: f64) -> f64 {
+        match self {
+            Until::Steps(n) => steps as f64 / n.max(1) as f64,
+            Until::Seconds(s) => seconds / s,
+        }
+    }
 }
 
 /// Why a base model could not be trained.

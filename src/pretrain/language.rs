@@ -1,7 +1,7 @@
 //! Training of a language model of the Llama family, on the same episodes written as text.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::tensor::{Device, Tensor};
@@ -13,7 +13,7 @@ use super::sample::Drawn;
 use super::state::fingerprint;
 use super::{
     Answers, Corpus, Evaluation, FormatProgress, PretrainConfig, PretrainError, Progress, Sampler,
-    Until,
+    Training, Until,
 };
 use crate::arc::write_atomically;
 use crate::contamination::TrainingPairs;
@@ -22,6 +22,9 @@ use crate::text::{CharVocabulary, TextFormat, target_tokens};
 
 /// Episodes in a row that may be longer than the context before a step is given up.
 const MOST_TOO_LONG: usize = 1000;
+
+/// The folder of the averaged weights in a run's folder, as transformers reads it.
+const CHECKPOINT: &str = "checkpoint";
 
 /// Sizes of the network, under the names of `config.json`, and how tasks are written for it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -130,37 +133,6 @@ impl<'a> LanguageTrainer<'a> {
         Ok(Self { config, sampler, format, vocabulary, model, moving, device, training_pairs })
     }
 
-    /// Continues from a saved state.
-    ///
-    /// # Errors
-    /// [`PretrainError`] if the state is damaged or of another run.
-    pub fn resume(&mut self, path: &Path) -> Result<(), PretrainError> {
-        self.moving.resume(path, self.config, &self.device)
-    }
-
-    /// Saves everything that the next step depends on.
-    ///
-    /// # Errors
-    /// [`PretrainError::Io`] if the file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<(), PretrainError> {
-        self.moving.save(path, self.config)
-    }
-
-    /// Steps done.
-    pub fn steps(&self) -> usize {
-        self.moving.step
-    }
-
-    /// Seconds of training so far.
-    pub fn seconds(&self) -> f64 {
-        self.moving.seconds
-    }
-
-    /// Share of the run that is done; 1 at its end.
-    pub fn share(&self, until: Until) -> f64 {
-        self.moving.share(until)
-    }
-
     /// The averaged weights as a model.
     pub fn averaged(&self) -> Llama {
         self.model_of(|t| t.average.clone())
@@ -172,34 +144,6 @@ impl<'a> LanguageTrainer<'a> {
             value(found.expect("every parameter is trained"))
         };
         Llama::from_parameters(self.model.clone(), find)
-    }
-
-    /// Writes the averaged weights as a checkpoint for `transformers`: `config.json`, `model.safetensors` with the
-    /// manifest of the training pairs in its metadata, and the tokenizer's files.
-    ///
-    /// # Errors
-    /// [`PretrainError::Io`] if a file cannot be written.
-    pub fn export(&self, folder: &Path) -> Result<(), PretrainError> {
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |source| PretrainError::Io { path, source }
-        };
-        std::fs::create_dir_all(folder).map_err(io(folder))?;
-        let mut files = self.vocabulary.files(self.model.max_length);
-        files.push(("config.json", self.config.model.json(self.vocabulary.len())));
-        let generation = json!({
-            "bos_token_id": CharVocabulary::BOS, "eos_token_id": CharVocabulary::EOS,
-            "pad_token_id": CharVocabulary::PAD,
-        });
-        files.push(("generation_config.json", generation));
-        for (name, value) in files {
-            let path = folder.join(name);
-            let text = format!("{value:#}\n");
-            write_atomically(&path, text.as_bytes()).map_err(io(&path))?;
-        }
-        let path = folder.join("model.safetensors");
-        let bytes = checkpoint_bytes(&self.averaged(), Some(&self.training_pairs));
-        write_atomically(&path, &bytes).map_err(io(&path))
     }
 
     /// An episode as tokens, its last pair the query; `None` if it is longer than the context.
@@ -237,12 +181,33 @@ impl<'a> LanguageTrainer<'a> {
         }
         Ok(sequences)
     }
+}
 
-    /// Takes one step.
-    ///
-    /// # Errors
-    /// [`PretrainError::Diverged`] if the loss is no longer finite, [`PretrainError::TooLong`] if no episode fits the context.
-    pub fn train_step(&mut self, until: Until) -> Result<Progress, PretrainError> {
+impl Training for LanguageTrainer<'_> {
+    const UNIT: &'static str = "tokens";
+
+    fn resume(&mut self, path: &Path) -> Result<(), PretrainError> {
+        self.moving.resume(path, self.config, &self.device)
+    }
+
+    fn save(&self, path: &Path) -> Result<(), PretrainError> {
+        self.moving.save(path, self.config)
+    }
+
+    fn steps(&self) -> usize {
+        self.moving.step
+    }
+
+    fn seconds(&self) -> f64 {
+        self.moving.seconds
+    }
+
+    fn n_weights(&self) -> u64 {
+        let shapes = self.averaged().parameters().into_iter().map(|(_, _, value)| value.dims());
+        shapes.map(|[rows, columns]| (rows * columns) as u64).sum()
+    }
+
+    fn train_step(&mut self, until: Until) -> Result<Progress, PretrainError> {
         let started = Instant::now();
         let sequences = self.sequences(self.share(until))?;
         let batch = one_row(&sequences);
@@ -276,12 +241,8 @@ impl<'a> LanguageTrainer<'a> {
         })
     }
 
-    /// Loss and exact answers of the averaged weights on the held-out tasks; `None` if none is held out. An answer is
-    /// exact if each of its tokens is the most probable one behind those before it.
-    ///
-    /// # Errors
-    /// Never for episodes that were encoded here.
-    pub fn evaluate(&self) -> Result<Evaluation, PretrainError> {
+    /// Of the held-out tasks alone. An answer is exact if each of its tokens is the most probable one behind those before it.
+    fn evaluate(&self) -> Result<Evaluation, PretrainError> {
         let model = self.averaged();
         let mut sum = FormatProgress::default();
         for drawn in self.sampler.held_out_episodes() {
@@ -295,6 +256,33 @@ impl<'a> LanguageTrainer<'a> {
             sum.add(FormatProgress { loss: mean.into_scalar(), exact, queries: 1 });
         }
         Ok(Evaluation { held_out: Answers::of(sum), trained: None })
+    }
+
+    /// Writes the averaged weights as a checkpoint for `transformers`: `config.json`, `model.safetensors` with the
+    /// manifest of the training pairs in its metadata, and the tokenizer's files.
+    fn export(&self, folder: &Path) -> Result<PathBuf, PretrainError> {
+        let folder = folder.join(CHECKPOINT);
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| PretrainError::Io { path, source }
+        };
+        std::fs::create_dir_all(&folder).map_err(io(&folder))?;
+        let mut files = self.vocabulary.files(self.model.max_length);
+        files.push(("config.json", self.config.model.json(self.vocabulary.len())));
+        let generation = json!({
+            "bos_token_id": CharVocabulary::BOS, "eos_token_id": CharVocabulary::EOS,
+            "pad_token_id": CharVocabulary::PAD,
+        });
+        files.push(("generation_config.json", generation));
+        for (name, value) in files {
+            let path = folder.join(name);
+            let text = format!("{value:#}\n");
+            write_atomically(&path, text.as_bytes()).map_err(io(&path))?;
+        }
+        let path = folder.join("model.safetensors");
+        let bytes = checkpoint_bytes(&self.averaged(), Some(&self.training_pairs));
+        write_atomically(&path, &bytes).map_err(io(&path))?;
+        Ok(folder)
     }
 }
 

@@ -100,7 +100,8 @@ impl Moving {
             return Err(other("other pairs: give the same --tasks and --re-arc"));
         }
         // Without --init whatever it began with is gone on with.
-        if !initial.is_empty() && state.initial.is_some_and(|of_state| of_state != *initial) {
+        if !initial.is_empty() && state.initial.as_ref().is_some_and(|of_state| of_state != initial)
+        {
             return Err(other("other weights to begin with: give the same --init, or none"));
         }
         let find = |name: String| {
@@ -117,6 +118,9 @@ impl Moving {
         }
         self.step = state.step;
         self.seconds = state.seconds;
+        if let Some(initial) = state.initial {
+            self.origin.initial = initial;
+        }
         Ok(())
     }
 
@@ -146,26 +150,16 @@ impl Moving {
         state.save(&tensors, path)
     }
 
-    /// Share of the run that is done; 1 at its end.
-    pub(super) fn share(&self, until: Until) -> f64 {
-        match until {
-            Until::Steps(n) => self.step as f64 / n.max(1) as f64,
-            Until::Seconds(s) => self.seconds / s,
-        }
-    }
-
     /// Share of the run that is done after the next step, as far as it is known.
     pub(super) fn share_after_step(&self, until: Until) -> f64 {
-        match until {
-            Until::Steps(n) => (self.step + 1) as f64 / n.max(1) as f64,
-            Until::Seconds(_) => self.share(until),
-        }
+        until.share(self.step + 1, self.seconds)
     }
 
     /// The learning rates' factor at this step.
     fn rate(&self, o: &OptimizerConfig, until: Until) -> f64 {
         let warmup = ((self.step + 1) as f64 / o.warmup_steps.max(1) as f64).min(1.0);
-        let falling = (self.share(until) - o.decay_from) / (1.0 - o.decay_from).max(1e-9);
+        let falling =
+            (until.share(self.step, self.seconds) - o.decay_from) / (1.0 - o.decay_from).max(1e-9);
         warmup * (1.0 - falling.clamp(0.0, 1.0) * (1.0 - o.final_learning_rate))
     }
 
@@ -221,4 +215,62 @@ impl Moving {
 
 fn adamw(betas: [f64; 2]) -> AdamW {
     AdamW { betas, weight_decay: 0.0 }
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests {
+    use super::*;
+
+    fn optimizer() -> OptimizerConfig {
+        let recipe = include_str!("../../data/recipes/pretrain.toml");
+        let config: PretrainConfig = toml::from_str(recipe).unwrap();
+        OptimizerConfig {
+            warmup_steps: 100,
+            decay_from: 0.2,
+            final_learning_rate: 0.1,
+            ema: 0.99,
+            ..config.optimizer
+        }
+    }
+
+    fn one_tensor(o: &OptimizerConfig) -> Moving {
+        let tensors = vec![("x".to_owned(), Tensor::zeros([1, 2], &Device::flex()))];
+        let mover = |_: &str, _| Mover::AdamW { peak: 0.5, betas: o.betas };
+        let origin = Origin { tasks: Vec::new(), pairs: String::new(), initial: String::new() };
+        Moving::new(tensors, o, Precision::F32, mover, origin)
+    }
+
+    #[test]
+    fn rates_warm_up_stay_and_fall_to_their_last_value() {
+        let o = optimizer();
+        let mut moving = one_tensor(&o);
+        let mut rate = |step, seconds, until| {
+            (moving.step, moving.seconds) = (step, seconds);
+            (1e4 * moving.rate(&o, until)).round() / 1e4
+        };
+        let by_steps = [0, 49, 99, 200, 600, 1000].map(|n| rate(n, 0.0, Until::Steps(1000)));
+        assert_eq!(by_steps, [0.01, 0.5, 1.0, 1.0, 0.55, 0.1]);
+        let by_time = [0.0, 12.0, 36.0, 60.0, 61.0].map(|s| rate(500, s, Until::Seconds(60.0)));
+        assert_eq!(by_time, [1.0, 1.0, 0.55, 0.1, 0.1]);
+        // A run that is shorter than its warm-up is at no point above it.
+        assert_eq!(rate(6, 0.0, Until::Steps(10)), 0.0385);
+    }
+
+    #[test]
+    fn the_average_follows_closely_at_first_and_then_by_its_own_rate() {
+        let o = optimizer();
+        let mut moving = one_tensor(&o);
+        let mut step = |n: usize| {
+            moving.step = n - 1;
+            let before = to_host(&moving.trained[0].average).values[0];
+            let gradient = Tensor::ones([1, 2], &Device::flex());
+            moving.update(vec![Some(gradient)], &o, Until::Steps(1_000_000));
+            let [value, average] = [&moving.trained[0].value, &moving.trained[0].average]
+                .map(|t| to_host(t).values[0]);
+            assert!(value < before, "a step goes against the gradient");
+            (average - value) / (before - value)
+        };
+        let kept = [1, 11, 5000].map(|n| (step(n) * 1e3).round() / 1e3);
+        assert_eq!(kept, [0.1, 0.55, 0.99]);
+    }
 }

@@ -7,6 +7,7 @@ use rand::seq::{IteratorRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
+use super::state::fingerprint;
 use super::{DataConfig, EpisodeConfig, PretrainConfig, PretrainError};
 use crate::arc::{ColorPermutation, Dihedral, Example, Task};
 use crate::contamination::TrainingPairs;
@@ -84,8 +85,10 @@ fn fixed_rule(Settings { seed, data, episode }: Settings<'_>, i: usize) -> Sourc
         n_examples: (data.synth_pairs, data.synth_pairs),
         ..synth::StreamConfig::default()
     };
-    let sampled = synth::sample_at(stream, i as u64);
-    Source { id: format!("synth-{i:05}"), own: Vec::new(), generated: sampled.examples }
+    let generated = synth::sample_at(stream, i as u64).examples;
+    // By the hash a later run knows the same rule again, and no other of the same number.
+    let hash = fingerprint(&TrainingPairs::of(&generated.iter().collect::<Vec<_>>()));
+    Source { id: format!("synth-{i:05}-{}", &hash[..8]), own: Vec::new(), generated }
 }
 
 impl Corpus {

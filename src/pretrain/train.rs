@@ -1,20 +1,23 @@
 //! The training loop.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::moving::{Mover, Moving, Origin};
 use super::state::fingerprint;
-use super::{Corpus, OptimizerConfig, PretrainConfig, PretrainError, Sampler, Source, Until};
+use super::{
+    Corpus, OptimizerConfig, PretrainConfig, PretrainError, Sampler, Source, Training, Until,
+};
+use crate::arc::write_atomically;
 use crate::contamination::TrainingPairs;
 use crate::dataset::Format;
 use crate::engine::{Encoded, HostTensor};
 use crate::model::{
-    Conditioning, GridModel, Weights, cross_entropy, is_matrix, log_probabilities, normal,
-    to_device, to_host,
+    Conditioning, GridModel, StoredDtype, Weights, cross_entropy, is_matrix, log_probabilities,
+    normal, to_device, to_host,
 };
 use crate::rng::stream;
 
@@ -95,7 +98,7 @@ pub struct Trainer<'a> {
     device: Device,
     /// The manifest: what the weights may have been trained on; `None` if earlier weights did not say.
     training_pairs: Option<TrainingPairs>,
-    /// Rows of the table that are exported as starts: those that are drawn, and those of earlier weights. The others are noise.
+    /// Rows of the table that are exported as starts: those that are trained, and those of earlier weights. The others are noise.
     starts: BTreeSet<usize>,
     /// The batch of the next step, if it is drawn already.
     ahead: Option<(usize, Encoded)>,
@@ -162,7 +165,7 @@ impl<'a> Trainer<'a> {
             moving,
             device: device.clone(),
             training_pairs: Some(training_pairs),
-            starts: sampler.rows().collect(),
+            starts: sampler.rows().filter(|_| fits_tasks(config)).collect(),
             sampler,
             ahead: None,
         };
@@ -170,14 +173,6 @@ impl<'a> Trainer<'a> {
             trainer.remember(earlier);
         }
         Ok(trainer)
-    }
-
-    /// Continues from a saved state.
-    ///
-    /// # Errors
-    /// [`PretrainError`] if the state is damaged or of another run.
-    pub fn resume(&mut self, path: &Path) -> Result<(), PretrainError> {
-        self.moving.resume(path, self.config, &self.device)
     }
 
     /// Adds what earlier weights were trained on to the manifest, and their tasks to the starts; a manifest that they lack is
@@ -190,29 +185,6 @@ impl<'a> Trainer<'a> {
             .extend(rows.filter(|(_, s)| earlier.starts.contains(&s.id)).map(|(row, _)| row));
     }
 
-    /// Saves everything that the next step depends on.
-    ///
-    /// # Errors
-    /// [`PretrainError::Io`] if the file cannot be written.
-    pub fn save(&self, path: &Path) -> Result<(), PretrainError> {
-        self.moving.save(path, self.config)
-    }
-
-    /// Steps done.
-    pub fn steps(&self) -> usize {
-        self.moving.step
-    }
-
-    /// Seconds of training so far.
-    pub fn seconds(&self) -> f64 {
-        self.moving.seconds
-    }
-
-    /// Share of the run that is done; 1 at its end.
-    pub fn share(&self, until: Until) -> f64 {
-        self.moving.share(until)
-    }
-
     /// The averaged weights, with the mean of the task table and then its rows as the starts of a new task's tokens; rows that
     /// were never trained take no part.
     pub fn averaged(&self) -> GridModel {
@@ -221,7 +193,7 @@ impl<'a> Trainer<'a> {
             found.expect("every parameter is trained").average.clone()
         };
         let mut model = self.model.map(&mut |name, _| value(name));
-        if self.fits_tasks() {
+        if !self.starts.is_empty() {
             let (m, d) = (self.config.model.n_task_tokens, self.config.model.d_model);
             let rows: Vec<i32> = self.starts.iter().map(|&row| row as i32).collect();
             let rows = Tensor::<1, Int>::from_data(TensorData::from(&rows[..]), &self.device);
@@ -232,39 +204,41 @@ impl<'a> Trainer<'a> {
         model
     }
 
-    /// Whether the table of task tokens is trained.
-    fn fits_tasks(&self) -> bool {
-        self.config.episode.e2e_share > 0.0 && self.config.data.collected > 0.0
-    }
-
     /// The averaged weights with the manifest of everything that they may have been trained on.
     pub fn weights(&self) -> Weights {
-        let rows = self.starts.iter().filter(|_| self.fits_tasks());
+        let ids = self.starts.iter().map(|&row| self.corpus.train[row].id.clone());
         Weights {
-            starts: rows.map(|&row| self.corpus.train[row].id.clone()).collect(),
+            starts: ids.collect(),
             training_pairs: self.training_pairs.clone(),
             ..self.averaged().to_weights()
         }
     }
+}
 
-    /// What the averaged weights do on the held-out and on the trained tasks.
-    pub fn evaluate(&self) -> Evaluation {
-        let model = self.averaged();
-        let table = &self.moving.trained[0].average;
-        let mut sums = [FormatProgress::default(); 2];
-        for encoded in self.sampler.evaluation(self.fits_tasks()) {
-            let log_probs = log_probabilities(model.forward(&encoded.batch, Some(table), None));
-            sums.iter_mut().zip(by_format(&encoded, &log_probs)).for_each(|(sum, p)| sum.add(p));
-        }
-        let [held_out, trained] = sums.map(Answers::of);
-        Evaluation { held_out, trained }
+impl Training for Trainer<'_> {
+    const UNIT: &'static str = "cells";
+
+    fn resume(&mut self, path: &Path) -> Result<(), PretrainError> {
+        self.moving.resume(path, self.config, &self.device)
     }
 
-    /// Takes one step.
-    ///
-    /// # Errors
-    /// [`PretrainError::Diverged`] if the loss is no longer finite.
-    pub fn train_step(&mut self, until: Until) -> Result<Progress, PretrainError> {
+    fn save(&self, path: &Path) -> Result<(), PretrainError> {
+        self.moving.save(path, self.config)
+    }
+
+    fn steps(&self) -> usize {
+        self.moving.step
+    }
+
+    fn seconds(&self) -> f64 {
+        self.moving.seconds
+    }
+
+    fn n_weights(&self) -> u64 {
+        self.averaged().n_parameters()
+    }
+
+    fn train_step(&mut self, until: Until) -> Result<Progress, PretrainError> {
         let started = Instant::now();
         let step = self.moving.step;
         let encoded = match self.ahead.take() {
@@ -294,6 +268,37 @@ impl<'a> Trainer<'a> {
             formats: by_format(&encoded, &log_probs),
         })
     }
+
+    fn evaluate(&self) -> Result<Evaluation, PretrainError> {
+        let model = self.averaged();
+        let table = &self.moving.trained[0].average;
+        let mut sums = [FormatProgress::default(); 2];
+        for encoded in self.sampler.evaluation(fits_tasks(self.config)) {
+            let log_probs = log_probabilities(model.forward(&encoded.batch, Some(table), None));
+            sums.iter_mut().zip(by_format(&encoded, &log_probs)).for_each(|(sum, p)| sum.add(p));
+        }
+        let [held_out, trained] = sums.map(Answers::of);
+        Ok(Evaluation { held_out, trained })
+    }
+
+    /// One file, with the manifest of everything that the weights may have been trained on.
+    fn export(&self, folder: &Path) -> Result<PathBuf, PretrainError> {
+        let path = model_in(folder);
+        let bytes = self.weights().to_bytes(StoredDtype::F16);
+        write_atomically(&path, &bytes)
+            .map_err(|source| PretrainError::Io { path: path.clone(), source })?;
+        Ok(path)
+    }
+}
+
+/// Where a grid model's averaged weights are in a run's folder.
+pub fn model_in(folder: &Path) -> PathBuf {
+    folder.join("model.safetensors")
+}
+
+/// Whether the table of task tokens is trained.
+fn fits_tasks(config: &PretrainConfig) -> bool {
+    config.episode.e2e_share > 0.0 && config.data.collected > 0.0
 }
 
 /// Moves the weights by one batch; gives the loss and the log-probabilities of its query cells before that.
@@ -377,7 +382,7 @@ mod tests {
     use super::*;
     use crate::arc::{Example, Grid, Task};
     use crate::dataset::{Augmenter, Episode};
-    use crate::model::StoredDtype;
+    use crate::model::GridModelConfig;
     use crate::pretrain::{DataConfig, TrainState};
 
     fn config() -> PretrainConfig {
@@ -537,6 +542,15 @@ mod tests {
         state.initial = None;
         state.save(&tensors, &path).unwrap();
         trainer.resume(&path).unwrap();
+        // A run that goes on without --init still knows what it began with.
+        state.initial = Some("ab".to_owned());
+        state.save(&tensors, &path).unwrap();
+        let mut without = Trainer::new(&config, &corpus, None, &device).unwrap();
+        without.resume(&path).unwrap();
+        without.save(&path).unwrap();
+        let (state, _) = TrainState::<GridModelConfig>::load(&path).unwrap();
+        assert_eq!(state.initial.as_deref(), Some("ab"));
+        trainer.resume(&path).unwrap();
 
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 10]).unwrap();
@@ -556,14 +570,14 @@ mod tests {
             p.formats.iter().map(|f| f.loss).sum::<f32>()
                 / p.formats.iter().map(|f| f.queries).sum::<usize>() as f32
         };
-        let before = trainer.evaluate();
+        let before = trainer.evaluate().unwrap();
         let first = loss(trainer.train_step(Until::Steps(800)).unwrap());
         for _ in 0..760 {
             trainer.train_step(Until::Steps(800)).unwrap();
         }
         let last = loss(trainer.train_step(Until::Steps(800)).unwrap());
         assert!(last < 0.95 * first, "loss {first} → {last}");
-        let after = trainer.evaluate();
+        let after = trainer.evaluate().unwrap();
         let [before, after] =
             [before, after].map(|e| (e.trained.unwrap().loss, e.held_out.is_some()));
         assert!(after.0 < 0.9 * before.0 && after.1, "{before:?} → {after:?}");
@@ -649,6 +663,13 @@ mod tests {
         assert!((tokens[0] - mean).abs() < 1e-6, "{} {mean}", tokens[0]);
         let after = Trainer::new(&config, &corpus, Some(&read), &device).unwrap();
         assert_eq!(after.weights().starts, corpus.task_ids());
+
+        // Nor are they lost where they are not trained.
+        let mut in_context = config.clone();
+        in_context.episode.e2e_share = 0.0;
+        let after = Trainer::new(&in_context, &corpus, Some(&read), &device).unwrap().weights();
+        assert_eq!(after.starts, corpus.task_ids());
+        assert_eq!(after.tensors["task_tokens"].values.len(), 4 * row);
 
         let mut longer = read;
         longer.starts.push("one more".to_owned());
@@ -750,7 +771,7 @@ mod tests {
         let corpus = Corpus::new(tasks(), Vec::new(), &config);
         let trainer = Trainer::new(&config, &corpus, None, &Device::flex()).unwrap();
         assert!(trainer.sampler.evaluation(false).is_empty());
-        assert_eq!(trainer.evaluate(), Evaluation::default());
+        assert_eq!(trainer.evaluate().unwrap(), Evaluation::default());
     }
 
     #[test]

@@ -170,3 +170,27 @@ fn a_deadline_is_kept() {
     assert!(began.elapsed() < Duration::from_millis(4500), "{:?}", began.elapsed());
     assert!(is_valid_submission(&place.path("run/submission.json"), &IDS));
 }
+
+#[test]
+fn a_training_goes_on_from_the_weights_of_another_and_from_no_others() {
+    let place = Place::new(&IDS);
+    for (out, steps) in [("first", "2"), ("other", "3")] {
+        assert!(training(&place, out, steps).status().unwrap().success());
+    }
+    let go_on = |init: Option<&str>, steps: &str| {
+        let mut command = training(&place, "run", steps);
+        command.args(init.map_or(vec![], |init| vec!["--init", init]));
+        let output = command.stderr(Stdio::piped()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, text) = go_on(Some("first"), "2");
+    assert!(code == Some(0) && text.contains("took over the tokens of"), "{text}");
+    let (code, text) = go_on(None, "4");
+    assert!(code == Some(0) && text.contains("continuing after step 2"), "{text}");
+    let (code, text) = go_on(Some("first/model.safetensors"), "4");
+    assert!(code == Some(0) && text.contains("at its end already"), "{text}");
+    let (code, text) = go_on(Some("other"), "6");
+    assert!(code == Some(2) && text.contains("give the same --init, or none"), "{text}");
+    let (code, text) = go_on(Some("nowhere"), "6");
+    assert!(code == Some(2) && text.contains("--init takes a model.safetensors"), "{text}");
+}
