@@ -3,7 +3,7 @@
 //! A *strict* score counts a task only if all of its tests are right; the *fractional* score (Kaggle's, ARC
 //! Prize's) gives a task the share of its tests that are right; the *per-test* score counts test inputs. A
 //! test is right at *pass@1* if the first attempt is, at *pass@2* if either is, and for the *oracle* if the
-//! truth is among all candidates. A task that a submission lacks counts as wrong; a truth that is not known
+//! truth is among all candidates, attempts included. A task that a submission lacks counts as wrong; a truth that is not known
 //! counts as nothing.
 
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ pub struct TestScore {
     pub pass_at_1: Option<bool>,
     /// Either attempt is right.
     pub pass_at_2: Option<bool>,
-    /// The truth is among the candidates, where candidates are given.
+    /// The truth is among the candidates or the attempts, where candidates are given.
     pub oracle: Option<bool>,
 }
 
@@ -92,10 +92,12 @@ impl TestScore {
     ) -> Self {
         let Some(truth) = truth else { return Self::default() };
         let [first, second] = attempts.map_or([None; 2], Attempts::both);
+        let is_attempted = first == Some(truth) || second == Some(truth);
         Self {
             pass_at_1: Some(first == Some(truth)),
-            pass_at_2: Some(first == Some(truth) || second == Some(truth)),
-            oracle: candidates.map(|grids| grids.contains(truth)),
+            pass_at_2: Some(is_attempted),
+            // What is attempted where nothing was predicted is among no candidates.
+            oracle: candidates.map(|grids| is_attempted || grids.contains(truth)),
         }
     }
 }
@@ -313,6 +315,9 @@ mod tests {
         let score = Score::of(&scores);
         assert_eq!(score.oracle.and_then(|shares| shares.strict), Some(1.0 / 3.0));
         assert_eq!(score.solved, Some(0));
+        let attempted = score_tasks(&dataset, &submission(&[("c", &[(3, 4)])]), Some(&candidates));
+        let oracle = Score::of(&attempted).oracle;
+        assert_eq!(oracle.and_then(|shares| shares.strict), Some(2.0 / 3.0));
     }
 
     #[test]

@@ -144,8 +144,12 @@ fn assemble(
     let mut dataset = Dataset { name: name.to_string(), ..Dataset::default() };
     let mut seen = HashSet::new();
     for part in parts {
-        match complete(part, &mut seen, &mut answers) {
-            Ok(task) => dataset.tasks.push(task),
+        match usable(part, &mut seen) {
+            Ok((mut task, file)) => {
+                // Whether the answers are known makes no difference to who solves it.
+                dataset.failed.extend(answer(&mut task, &file, &mut answers).err());
+                dataset.tasks.push(task);
+            }
             Err(error) => dataset.failed.push(error),
         }
     }
@@ -163,37 +167,39 @@ fn assemble(
     }
 }
 
-/// A task with its answers; those of a solutions file win over any in the task itself.
-fn complete(
+/// The task of a part with its file, if it is one and the first of its id.
+fn usable(
     Part { file, id, task }: Part,
     seen: &mut HashSet<String>,
-    answers: &mut Option<Solutions>,
-) -> Result<Task, TaskError> {
+) -> Result<(Task, String), TaskError> {
+    let problem = match task {
+        _ if !seen.insert(id.clone()) => TaskProblem::DuplicateId,
+        Ok(task) => return Ok((Task { id, ..task }, file)),
+        Err(problem) => problem,
+    };
+    Err(TaskError { file, task: Some(id), problem })
+}
+
+/// Gives a task its answers; those of a solutions file win over any in the task itself.
+fn answer(task: &mut Task, file: &str, answers: &mut Option<Solutions>) -> Result<(), TaskError> {
+    let Some(Solutions { file: solutions, outputs }) = answers else { return Ok(()) };
     let fail = |file: &str, problem| {
-        Err(TaskError { file: file.to_string(), task: Some(id.clone()), problem })
+        Err(TaskError { file: file.to_string(), task: Some(task.id.clone()), problem })
     };
-    if !seen.insert(id.clone()) {
-        return fail(&file, TaskProblem::DuplicateId);
-    }
-    let mut task = match task {
-        Ok(task) => Task { id: id.clone(), ..task },
-        Err(problem) => return fail(&file, problem),
-    };
-    let Some(Solutions { file: solutions, outputs }) = answers else { return Ok(task) };
-    let outputs = match outputs.remove(&id) {
+    let outputs = match outputs.remove(&task.id) {
         Some(Ok(outputs)) => outputs,
         Some(Err(problem)) => return fail(solutions, problem),
-        None => return fail(&file, TaskProblem::NoSolution { solutions: solutions.clone() }),
+        None => return fail(file, TaskProblem::NoSolution { solutions: solutions.clone() }),
     };
     let (expected, found) = (task.tests.len(), outputs.len());
     if expected != found {
         let solutions = solutions.clone();
-        return fail(&file, TaskProblem::SolutionCount { solutions, expected, found });
+        return fail(file, TaskProblem::SolutionCount { solutions, expected, found });
     }
     for (test, output) in task.tests.iter_mut().zip(outputs) {
         test.output = Some(output);
     }
-    Ok(task)
+    Ok(())
 }
 
 fn read_solutions(path: &Path) -> Result<Solutions, TaskError> {

@@ -51,14 +51,6 @@ impl Submission {
         let lines: Vec<_> = self.tasks.iter().map(line).collect();
         format!("{{\n{}\n}}\n", lines.join(",\n"))
     }
-
-    /// Writes the file in one step.
-    ///
-    /// # Errors
-    /// If it cannot be written; an older file then stands unchanged.
-    pub fn save(&self, path: &Path) -> std::io::Result<()> {
-        super::write_atomically(path, self.to_json().as_bytes())
-    }
 }
 
 /// Reads a submission, with a note for everything in it that cannot count: an attempt that is missing or is

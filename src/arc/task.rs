@@ -77,7 +77,7 @@ pub struct Dataset {
 
 /// An id that no task of a set has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no task `{id}` in {dataset} ({n_tasks} tasks)")]
+#[error("there is no task `{id}` in {dataset} ({n_tasks} tasks, such as {such_as})")]
 pub struct NoSuchTask {
     /// The id asked for.
     pub id: String,
@@ -85,6 +85,8 @@ pub struct NoSuchTask {
     pub dataset: String,
     /// Number of tasks in it.
     pub n_tasks: usize,
+    /// The id of one.
+    pub such_as: String,
 }
 
 impl Dataset {
@@ -100,8 +102,9 @@ impl Dataset {
     pub fn select(mut self, ids: &[String]) -> Result<Dataset, NoSuchTask> {
         let failed = |id: &String| self.failed.iter().any(|e| e.task.as_ref() == Some(id));
         if let Some(id) = ids.iter().find(|id| self.get(id).is_none() && !failed(id)) {
-            let n_tasks = self.tasks.len();
-            return Err(NoSuchTask { id: id.clone(), dataset: self.name, n_tasks });
+            let (n_tasks, first) = (self.tasks.len(), self.tasks.first());
+            let such_as = first.map_or_else(|| "none".to_owned(), |task| task.id.clone());
+            return Err(NoSuchTask { id: id.clone(), dataset: self.name, n_tasks, such_as });
         }
         self.tasks.retain(|task| ids.contains(&task.id));
         self.failed.retain(|error| error.task.as_ref().is_some_and(|id| ids.contains(id)));

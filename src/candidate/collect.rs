@@ -229,8 +229,12 @@ fn entry<'a>(found: &'a mut Found, grid: &Grid) -> &'a mut (Candidate, f32) {
     found.get_mut(grid).expect("it was just put there")
 }
 
-/// To thousandths of a nat, which JSON writes in few digits.
+/// To thousandths of a nat, which JSON writes in few digits. It has no way to write what is not a number, and a model whose
+/// sums have overflowed says just that.
 fn rounded(log_prob: f32) -> f32 {
+    if !log_prob.is_finite() {
+        return IMPOSSIBLE;
+    }
     (f64::from(log_prob) * 1000.0).round() as f32 / 1000.0 + 0.0
 }
 

@@ -38,6 +38,9 @@ pub struct Row {
     pub budget_seconds: Option<f64>,
     /// The score under every rule.
     pub score: Score,
+    /// Tasks of which a stage has failed. They count by the attempts that are left, so a row with such tasks is not what
+    /// the variant can do.
+    pub failed: usize,
     /// Wall seconds a task, on average.
     pub seconds: f64,
     /// Gradient steps a task, on average; of an adapter that tasks share, a task's part.
@@ -157,6 +160,7 @@ impl Table {
                 step_limit: variant.steps,
                 budget_seconds: variant.seconds,
                 score: Score::of(&outcome.scores),
+                failed: run(i).records.values().filter(|r| r.failed.is_some()).count(),
                 seconds: outcome.seconds,
                 steps: outcome.steps,
                 peak_memory_bytes,
@@ -354,6 +358,11 @@ mod tests {
         let table = Table::of(&comparison, &dataset, &runs);
         assert_eq!((table.rows[1].score.solved, table.rows[1].score.missing), (Some(1), 1));
         assert!(table.to_text().contains("product (1 missing)"), "{}", table.to_text());
+        records[1].get_mut("a").unwrap().failed = Some("no memory".into());
+        let runs: Vec<_> = records.iter().map(facts).collect();
+        let table = Table::of(&comparison, &dataset, &runs);
+        assert_eq!(table.rows.iter().map(|row| row.failed).collect::<Vec<_>>(), [0, 1, 1]);
+        assert!(table.to_text().contains("product (1 missing, 1 failed)"), "{}", table.to_text());
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl Table {
 
     /// Comma-separated values with plain numbers, a line a variant; what is not known is empty.
     pub fn to_csv(&self) -> String {
-        let heads = "variant,step_limit,budget_seconds,tasks,known_tasks,missing,solved,pass_at_2_strict,\
+        let heads = "variant,step_limit,budget_seconds,tasks,known_tasks,missing,failed,solved,pass_at_2_strict,\
              pass_at_2_strict_low,pass_at_2_strict_high,pass_at_2_fractional,pass_at_2_fractional_low,\
              pass_at_2_fractional_high,pass_at_1_strict,oracle_strict,difficulty_by,easy_solved,easy_tasks,\
              medium_solved,medium_tasks,hard_solved,hard_tasks,hopeless_solved,hopeless_tasks,seconds,steps,\
@@ -54,6 +54,7 @@ impl Table {
                 score.tasks.to_string(),
                 score.known_tasks.to_string(),
                 score.missing.to_string(),
+                row.failed.to_string(),
                 count(score.solved),
                 number(score.pass_at_2.strict),
             ];
@@ -191,8 +192,10 @@ fn cells(row: &Row) -> Vec<String> {
     let share = |share: Option<f64>| or_unknown(share.map(|s| format!("{s:.2}")));
     let range = |[low, high]: [f64; 2]| format!("{:.1}–{:.1}", 100.0 * low, 100.0 * high);
     let signed = |difference: f64| format!("{:+.1}", 100.0 * difference).replace('-', "−");
-    let missing =
-        if score.missing > 0 { format!(" ({} missing)", score.missing) } else { String::new() };
+    let lacking = [(score.missing, "missing"), (row.failed, "failed")];
+    let lacking = lacking.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}"));
+    let lacking = lacking.collect::<Vec<_>>().join(", ");
+    let lacking = if lacking.is_empty() { lacking } else { format!(" ({lacking})") };
     let bins = match row.by_difficulty.is_empty() {
         true => UNKNOWN.to_owned(),
         false => bins(row).map(|bin| format!("{}/{}", bin.solved, bin.of)).join(" "),
@@ -204,7 +207,7 @@ fn cells(row: &Row) -> Vec<String> {
         [changes, signed(v.difference), or_unknown(interval), p_value(v.p)]
     });
     let mut cells = vec![
-        format!("{}{missing}", row.variant),
+        format!("{}{lacking}", row.variant),
         or_unknown(score.solved.map(|n| format!("{n}/{}", score.known_tasks))),
         percent(score.pass_at_2.strict),
         or_unknown(score.strict_interval.map(range)),

@@ -57,6 +57,8 @@ pub enum Base {
 pub struct Adapter {
     /// The model that it belongs to.
     pub base: Base,
+    /// Id of the task that it was fitted on; `None` if tasks share it, and if its file does not say.
+    pub task: Option<String>,
     /// Formats it was fitted in, and predicts in.
     pub formats: Vec<Format>,
     /// Shape of the low-rank update; `None` if all weights were fitted.
@@ -119,6 +121,16 @@ impl Adapter {
                 model.name
             )
         })
+    }
+
+    /// Why it is doubtful whether it belongs to a task: it was fitted on one with another id. The same task may have
+    /// several, so that this is no error.
+    pub fn doubt_of_task(&self, id: &str) -> Option<String> {
+        let fitted_on = self.task.as_ref().filter(|fitted_on| *fitted_on != id)?;
+        Some(format!(
+            "the adapter was fitted on task {fitted_on}, and this is {id}; if that is another task, its answers mean \
+             nothing here"
+        ))
     }
 }
 

@@ -20,7 +20,7 @@ use crate::engine::{
 };
 use crate::recipe::Recipe;
 
-/// A model that does what the task's id says: `panic-fit`, `panic-predict`, `panic-adapted`, `too-large`.
+/// A model that does what the task's id says: `panic-fit`, `panic-predict`, `panic-adapted`, `panic-score`, `too-large`.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Mock {
     /// How long a gradient step takes.
@@ -117,6 +117,7 @@ impl Engine for Mock {
         let lora = Some(plan.lora.clone());
         let adapter = Adapter {
             base: Base::Sha256(self.info().sha256),
+            task: Some(task.id.clone()),
             formats: vec![format],
             lora,
             tensors,
@@ -162,6 +163,7 @@ impl Engine for Mock {
         grids: &[&Grid],
         _: u64,
     ) -> Result<Vec<f32>, EngineError> {
+        assert!(!task.id.contains("panic-score"), "told to panic");
         sleep(self.view);
         let map = map(&task.tests[test].input, &under.view, number(adapter, &under.view));
         Ok(grids.iter().map(|grid| map.log_prob(grid)).collect())

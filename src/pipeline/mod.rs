@@ -148,9 +148,14 @@ pub fn continue_task(
     };
     let predicted = solving.predict(&[], fitted.fit.adapter.as_ref(), on_event)?;
     if predicted.are_too_few_after(earlier.views) {
-        return Ok(given_up(earlier, &solving, "no time for enough views"));
+        let reason = solving.failed().unwrap_or("no time for enough views");
+        return Ok(given_up(earlier, &solving, reason));
     }
     let chosen = solving.choose(&predicted, fitted.fit.adapter.as_ref())?;
+    if chosen.is_empty() {
+        // Without a vote the attempts would be those of no fit.
+        return Ok(given_up(earlier, &solving, solving.failed().unwrap_or("no candidates")));
+    }
     let mut solved = solving.finish(earlier.baseline.clone(), fitted, &predicted, chosen);
     solved.record.seconds = earlier.seconds.plus(solved.record.seconds);
     Ok(solved)
@@ -431,6 +436,26 @@ mod tests {
             assert_eq!((&stuck.tests, &stuck.parts), (&record.tests, &record.parts));
             assert!(stuck.notes.last().unwrap().contains(note), "{:?}", stuck.notes);
             assert!(record.standing(20).is_open && !stuck.standing(20).is_open, "{stuck:?}");
+        }
+    }
+
+    #[test]
+    fn a_later_visit_that_fails_leaves_the_answers_of_the_one_before() {
+        let engine = Mock::default();
+        let until = |steps| TaskLimits { steps: Some(steps), ..limits(&IDLE) };
+        for (id, fresh_views) in [("panic-adapted", 0), ("panic-score", 2)] {
+            let mut recipe = recipe();
+            recipe.candidates.fresh_views = fresh_views;
+            let first = solve_task(&engine, &task("a"), &recipe, until(4), &mut |_| {}).unwrap();
+            assert_eq!(first.record.failed, None);
+            let (record, adapter) = (&first.record, first.adapter.clone());
+            let ignored = &mut |_| {};
+            let later =
+                continue_task(&engine, &task(id), &recipe, until(8), record, adapter, ignored);
+            let later = later.unwrap().record;
+            assert_eq!((&later.attempts, later.steps), (&record.attempts, 4), "{id}");
+            let note = later.notes.last().unwrap();
+            assert!(note.contains("could not go on") && note.contains("told to panic"), "{note}");
         }
     }
 

@@ -97,6 +97,11 @@ impl<'a> Solving<'a> {
         self.clock.elapsed()
     }
 
+    /// What has failed, if anything has.
+    pub(super) fn failed(&self) -> Option<&str> {
+        self.failed.as_deref()
+    }
+
     pub(super) fn check_interrupt(&self) -> Result<(), Interrupted> {
         if self.limits.interrupted.load(Ordering::Relaxed) { Err(Interrupted) } else { Ok(()) }
     }
@@ -529,6 +534,11 @@ pub(super) struct Chosen {
 }
 
 impl Chosen {
+    /// Whether there was no vote.
+    pub(super) fn is_empty(&self) -> bool {
+        self.tests.is_empty()
+    }
+
     fn panel(&self) -> Panel<'_> {
         Panel::new(&self.metas, &self.experts)
     }

@@ -3,7 +3,7 @@
 //! The cache has the layout of `huggingface_hub`, so that a checkpoint which another program has downloaded is taken from
 //! there and needs no network: `models--OWNER--NAME/refs/REVISION` names a commit, `snapshots/COMMIT` holds its files.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,6 +21,9 @@ const INDEX: &str = "model.safetensors.index.json";
 
 /// What a download in progress is called behind its name.
 const PARTIAL: &str = ".incomplete";
+
+/// What a process holds that downloads a checkpoint.
+const LOCK: &str = "arc-ttt.lock";
 
 /// Why a checkpoint is not here.
 #[derive(Debug, thiserror::Error)]
@@ -116,6 +119,10 @@ impl Hub {
         if let Some(folder) = self.cached(identifier).filter(|folder| missing(folder).is_none()) {
             return Ok(folder);
         }
+        let _lock = self.lock(identifier)?;
+        if let Some(folder) = self.cached(identifier).filter(|folder| missing(folder).is_none()) {
+            return Ok(folder);
+        }
         let Revision { commit, names, folder } = self.revision(identifier)?;
         let has = |file: &str| names.iter().any(|name| name == file);
         let weights = if has(ONE_FILE) { ONE_FILE } else { INDEX };
@@ -150,6 +157,7 @@ impl Hub {
         if let Some(folder) = self.cached(identifier).filter(|f| f.join(config).exists()) {
             return Ok(folder);
         }
+        let _lock = self.lock(identifier)?;
         let Revision { commit, folder, .. } = self.revision(identifier)?;
         self.download(identifier, &commit, config, &folder, &mut |_| ())?;
         Ok(folder)
@@ -158,6 +166,22 @@ impl Hub {
     /// The folder of a checkpoint's files and what is known of it.
     fn repository(&self, identifier: &str) -> PathBuf {
         self.cache.join(format!("models--{}", identifier.replace('/', "--")))
+    }
+
+    /// Waits until no other process of this program downloads the checkpoint: two that go on with the same file would spoil
+    /// it. Released when the file is dropped, or the process ends.
+    fn lock(&self, identifier: &str) -> Result<File, HubError> {
+        // Where the hub's own programs have theirs.
+        let repository = self.repository(identifier);
+        let folder = self.cache.join(".locks").join(repository.file_name().unwrap_or_default());
+        let path = folder.join(LOCK);
+        let lock = fs::create_dir_all(&folder).and_then(|()| File::create(&path));
+        let lock = lock.map_err(|source| HubError::Io { path: path.clone(), source })?;
+        // Some file systems have no locks; there the user is trusted.
+        if let Err(error) = lock.lock() {
+            tracing::debug!("{}: {error}", path.display());
+        }
+        Ok(lock)
     }
 
     /// The folder of the files that the cache has of a checkpoint, as far as it was once whole.

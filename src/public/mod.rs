@@ -51,6 +51,12 @@ pub enum ResolveError {
         /// The file that differs.
         file: String,
     },
+    /// Answers for a set that has its own.
+    #[error("{name} has answers of its own; leave --solutions out, or name a file of tasks")]
+    OwnAnswers {
+        /// Name of the set.
+        name: String,
+    },
     /// Neither a known name nor a path.
     #[error("there is no data set and no file `{name}`; known sets: {}", names().join(", "))]
     Unknown {
@@ -119,6 +125,9 @@ fn resolve_up_to(
         return Ok(arc::load_reader_up_to(input, arc::STDIN, solutions, most_examples)?);
     }
     if names().contains(&name_or_path) {
+        if solutions.is_some() {
+            return Err(ResolveError::OwnAnswers { name: name_or_path.to_string() });
+        }
         return named(name_or_path);
     }
     let path = Path::new(name_or_path);

@@ -239,7 +239,7 @@ fn made(side: &Side, named: bool) -> Markup {
             }
             dt { "Tasks" } dd { (identity.dataset) ", " code { (short(&identity.dataset_sha256)) } }
             dt { "Seed" } dd { (identity.seed) }
-            dt { "Limits" } dd { (limits(&identity.limits)) }
+            dt { "Limits" } dd { (limits(&identity.limits, circumstances.deadline_seconds)) }
             @if identity.shard.is_some() { dt { "Shard" } dd { (shard) } }
             dt { "Machine" } dd {
                 (circumstances.platform) ", " (count(circumstances.jobs, "job")) ", "
@@ -253,8 +253,9 @@ fn made(side: &Side, named: bool) -> Markup {
 }
 
 /// What limits the work on a task, or on all together.
-fn limits(limits: &Limits) -> String {
+fn limits(limits: &Limits, deadline: Option<f64>) -> String {
     let mut parts = Vec::new();
+    parts.extend(deadline.map(|s| format!("{} for all tasks at first, shared evenly", seconds(s))));
     parts.extend(limits.total_seconds.map(|s| {
         let how = if limits.evenly { "shared evenly" } else { "given where it is worth most" };
         format!("{} for all tasks together, {how}", seconds(s))
@@ -284,11 +285,13 @@ mod tests {
         };
         let both = Limits { budget_seconds: Some(30.0), steps: Some(7), ..none };
         let total = Limits { total_seconds: Some(600.0), ..none };
-        let check = |of: Limits, expected: &str| assert_eq!(limits(&of), expected);
+        let check = |of: Limits, expected: &str| assert_eq!(limits(&of, None), expected);
         check(none, "the recipe's");
         check(both, "30.0 s a task; 7 steps a task");
         check(total, "10 min for all tasks together, given where it is worth most");
         let evenly = Limits { evenly: true, ..total };
         check(evenly, "10 min for all tasks together, shared evenly");
+        let under = limits(&none, Some(600.0));
+        assert_eq!(under, "10 min for all tasks at first, shared evenly");
     }
 }

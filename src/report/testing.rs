@@ -40,6 +40,7 @@ pub(super) fn side(name: &str, ids: &[&str], solved: &[&str]) -> Side {
         jobs: 1,
         threads: 1,
         began: 0,
+        deadline_seconds: None,
         trained_on: None,
     };
     let records = records.into_iter().map(|record| (record.task.clone(), record)).collect();

@@ -1,6 +1,6 @@
 //! Adapters on disk, in PEFT's layout: `adapter_config.json` and `adapter_model.safetensors`.
 //!
-//! The configuration holds nothing but PEFT's own keys. What only this program knows (the base's hash, the
+//! The configuration holds nothing but PEFT's own keys. What only this program knows (the base's hash, the task, the
 //! formats) stands in the header of the tensor file.
 
 use std::collections::{BTreeMap, HashMap};
@@ -65,6 +65,8 @@ pub enum AdapterError {
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
     base_sha256: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task: Option<String>,
     formats: Vec<Format>,
     lora: bool,
 }
@@ -101,6 +103,7 @@ pub fn save_adapter(
 fn tensor_bytes(adapter: &Adapter, base: &ModelInfo) -> Vec<u8> {
     let header = Header {
         base_sha256: base.sha256.clone(),
+        task: adapter.task.clone(),
         formats: adapter.formats.clone(),
         lora: adapter.lora.is_some(),
     };
@@ -140,6 +143,7 @@ pub fn load_adapter(directory: &Path) -> Result<Adapter, AdapterError> {
         let PeftAdapter { config, base, tensors } = read_adapter(directory)?;
         return Ok(Adapter {
             base: Base::Named(base),
+            task: None,
             formats: vec![Format::Icl],
             lora: Some(config),
             tensors,
@@ -160,7 +164,7 @@ pub fn load_adapter(directory: &Path) -> Result<Adapter, AdapterError> {
     }
     let lora = header.lora.then(|| load_lora_config(&directory.join(CONFIG))).transpose()?;
     let base = Base::Sha256(header.base_sha256);
-    Ok(Adapter { base, formats: header.formats, lora, tensors })
+    Ok(Adapter { base, task: header.task, formats: header.formats, lora, tensors })
 }
 
 fn load_lora_config(path: &Path) -> Result<LoraConfig, AdapterError> {
@@ -205,6 +209,7 @@ mod tests {
         let tensors = [("b.lora_A.weight", vec![2, 5]), ("b.lora_B.weight", vec![3, 2])];
         Adapter {
             base: Base::Sha256("abc".into()),
+            task: Some("0a1d4ef5".into()),
             formats: vec![Format::Icl, Format::E2e],
             lora,
             tensors: tensors.iter().map(|(n, s)| ((*n).to_owned(), tensor(s))).collect(),

@@ -131,6 +131,9 @@ pub struct Circumstances {
     pub threads: usize,
     /// Seconds since 1970 at which the run began.
     pub began: u64,
+    /// Seconds that command had for all tasks, if it had a deadline.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub deadline_seconds: Option<f64>,
     /// Tasks of which the model was trained on a pair; `None` if that cannot be known.
     #[serde(default)]
     pub trained_on: Option<Vec<String>>,
@@ -193,6 +196,7 @@ pub struct RunDirectory {
     log: Log,
     /// Attempts of tasks that are not done.
     pending: BTreeMap<String, Vec<[Grid; 2]>>,
+    deadline_seconds: Option<f64>,
     // Released when the process ends, however it ends.
     _lock: File,
 }
@@ -249,6 +253,7 @@ impl RunDirectory {
             pace,
             log,
             pending: fallback,
+            deadline_seconds: manifest.circumstances.deadline_seconds,
             _lock: lock,
         };
         directory.write_submission()?;
@@ -268,6 +273,11 @@ impl RunDirectory {
     /// Finished tasks by id.
     pub fn records(&self) -> &BTreeMap<String, TaskRecord> {
         &self.records
+    }
+
+    /// Seconds that the command which began the run had for all tasks, if it had a deadline.
+    pub fn deadline_seconds(&self) -> Option<f64> {
+        self.deadline_seconds
     }
 
     /// Wall seconds that the finished tasks have taken together.
@@ -307,11 +317,8 @@ impl RunDirectory {
         Ok(())
     }
 
-    /// Writes the submission as it stands.
-    ///
-    /// # Errors
-    /// [`RunError::Io`].
-    pub fn write_submission(&self) -> Result<(), RunError> {
+    /// The attempts at all tasks: of those without a record what would be handed in now.
+    pub fn attempts(&self) -> Submission {
         let attempts = |id: &String| {
             let known = self.records.get(id).map(|r| &r.attempts).or_else(|| self.pending.get(id));
             known.map(|tests| {
@@ -319,8 +326,15 @@ impl RunDirectory {
                 (id.clone(), tests.iter().map(both).collect())
             })
         };
-        let tasks = self.identity.own_tasks().iter().filter_map(attempts).collect();
-        let text = Submission { tasks }.to_json();
+        Submission { tasks: self.identity.own_tasks().iter().filter_map(attempts).collect() }
+    }
+
+    /// Writes the submission as it stands.
+    ///
+    /// # Errors
+    /// [`RunError::Io`].
+    pub fn write_submission(&self) -> Result<(), RunError> {
+        let text = self.attempts().to_json();
         let path = self.submission();
         if fs::read(&path).is_ok_and(|old| old == text.as_bytes()) {
             return Ok(());
@@ -390,7 +404,7 @@ pub fn directory_name(task: &str) -> String {
 
 /// True if the directory holds anything but what a run leaves that ends before its manifest is written.
 fn is_occupied(path: &Path) -> bool {
-    let ours = |name: &str| name == LOCK || name == RECIPE || name.ends_with(".tmp");
+    let ours = |name: &str| name == LOCK || name == RECIPE || files::is_temporary(name);
     let mut entries = fs::read_dir(path).into_iter().flatten().flatten();
     entries.any(|entry| !entry.file_name().to_str().is_some_and(ours))
 }
@@ -486,7 +500,16 @@ pub(super) mod tests {
     pub(in crate::run) fn circumstances() -> Circumstances {
         let text = || "test".to_owned();
         let (command, burn, platform) = (vec![text()], text(), text());
-        Circumstances { command, burn, platform, jobs: 1, threads: 1, began: 0, trained_on: None }
+        Circumstances {
+            command,
+            burn,
+            platform,
+            jobs: 1,
+            threads: 1,
+            began: 0,
+            deadline_seconds: None,
+            trained_on: None,
+        }
     }
 
     /// Opens a run over tasks named by `ids`.

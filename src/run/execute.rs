@@ -1,6 +1,8 @@
 //! Works through the tasks of a run: several workers solve, one thread writes.
 
+use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -82,9 +84,17 @@ pub struct Ending {
 
 /// What workers tell the writing thread.
 enum Message {
-    Started { task: Arc<str>, seconds: Option<f64> },
-    Stage { task: Arc<str>, event: Event },
+    Started {
+        task: Arc<str>,
+        seconds: Option<f64>,
+    },
+    Stage {
+        task: Arc<str>,
+        event: Event,
+    },
     Finished(Box<Solved>),
+    /// A panic outside of a task's stages, where nothing catches it.
+    Died(Box<dyn Any + Send>),
 }
 
 /// Who is worked on next, and what is known of all.
@@ -169,7 +179,12 @@ pub fn execute(
         let (queue, plan) = (Arc::clone(&queue), plan.clone());
         let (stop, sender) = (Arc::clone(&stop), sender.clone());
         let shared = shared_adapter.clone();
-        thread::spawn(move || work(&queue, &plan, shared.as_deref(), &stop, &sender));
+        thread::spawn(move || {
+            let run = || work(&queue, &plan, shared.as_deref(), &stop, &sender);
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(run)) {
+                let _ = sender.send(Message::Died(panic));
+            }
+        });
     }
     drop(sender);
     let result = collect(directory, plan, deadline, &receiver, on_progress);
@@ -188,15 +203,25 @@ fn collect(
     receiver: &mpsc::Receiver<Message>,
     on_progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<bool, RunError> {
+    let keep = |directory: &mut RunDirectory, solved: Solved| {
+        let Solved { record, adapter } = solved;
+        let id = record.task.clone();
+        let adapter = adapter.as_ref().filter(|_| plan.keep_adapters);
+        directory.finish(record, adapter).map(|()| id)
+    };
     loop {
-        if plan.interrupted.load(Ordering::Relaxed) {
-            return Ok(true);
-        }
         let wait = deadline.map_or(TICK, |deadline| {
             TICK.min(deadline.hard().saturating_duration_since(Instant::now()))
         });
-        if wait.is_zero() {
-            return Ok(false);
+        let is_interrupted = plan.interrupted.load(Ordering::Relaxed);
+        if is_interrupted || wait.is_zero() {
+            // What is finished is kept all the same.
+            for message in receiver.try_iter() {
+                if let Message::Finished(solved) = message {
+                    keep(directory, *solved)?;
+                }
+            }
+            return Ok(is_interrupted);
         }
         match receiver.recv_timeout(wait) {
             Ok(Message::Started { task, seconds }) => {
@@ -209,11 +234,11 @@ fn collect(
                 on_progress(Progress::Stage { task: &task, event: &event });
             }
             Ok(Message::Finished(solved)) => {
-                let Solved { record, adapter } = *solved;
-                let id = record.task.clone();
-                directory.finish(record, adapter.as_ref().filter(|_| plan.keep_adapters))?;
+                let id = keep(directory, *solved)?;
                 on_progress(Progress::Finished(&directory.records()[&id]));
             }
+            // The workers' defect is this thread's, whose caller tells of it.
+            Ok(Message::Died(panic)) => resume_unwind(panic),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Ok(false),
         }
@@ -708,7 +733,9 @@ pub(super) mod tests {
         let directory = tempfile::tempdir().unwrap();
         let tasks: Vec<_> = IDS.iter().map(|id| task(id)).collect();
         let mut opened = open(directory.path(), &IDS).unwrap();
-        let first = plan();
+        // What is finished at the interrupt is kept, so the tasks have to take some time.
+        let engine = Mock { view: Duration::from_millis(5), ..Mock::default() };
+        let first = Plan { engine: Arc::new(engine), ..plan() };
         let ending = execute(&mut opened, &tasks, &first, &mut |progress| {
             if matches!(progress, Progress::Finished(record) if record.task == "b") {
                 first.interrupted.store(true, Ordering::Relaxed);

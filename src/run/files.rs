@@ -17,6 +17,13 @@ pub(super) fn hint(error: &io::Error) -> &'static str {
     }
 }
 
+/// Whether a file is called as [`crate::arc::write_atomically`] calls what it is writing: `.NAME.PROCESS.tmp`.
+pub fn is_temporary(name: &str) -> bool {
+    let process = name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp"));
+    let process = process.and_then(|name| name.rsplit_once('.')).map(|(_, process)| process);
+    process.is_some_and(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()))
+}
+
 /// Removes what an interrupted [`crate::arc::write_atomically`] has left behind.
 ///
 /// # Errors
@@ -24,7 +31,8 @@ pub(super) fn hint(error: &io::Error) -> &'static str {
 pub fn remove_temporaries(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|e| e == "tmp") && path.is_file() {
+        let name = path.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(is_temporary) && path.is_file() {
             fs::remove_file(path)?;
         }
     }
@@ -106,9 +114,11 @@ mod tests {
     fn leftovers_of_an_interrupted_write_are_removed() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join(".a.json.7.tmp"), b"half").unwrap();
-        fs::write(directory.path().join("a.json"), b"whole").unwrap();
+        for other in ["a.json", "notes.tmp", ".mine.tmp", ".a.json.7.tmp2"] {
+            fs::write(directory.path().join(other), b"whole").unwrap();
+        }
         remove_temporaries(directory.path()).unwrap();
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 4);
     }
 
     #[test]

@@ -12,4 +12,4 @@ pub(crate) mod testing;
 
 pub use ballot::Panel;
 pub use selector::{FormatWeights, Ranked, Selector, rank};
-pub use tally::{Tally, VoteConfig, fallback_grid, tally_votes};
+pub use tally::{Tally, VoteConfig, tally_votes};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::ballot::{Ballot, Panel};
 use super::selector::rank_ballot;
 use super::{FormatWeights, Ranked, Selector};
-use crate::arc::{Color, Grid, N_COLORS};
+use crate::arc::Grid;
 use crate::candidate::Candidate;
 
 /// Settings of the vote.
@@ -82,23 +82,6 @@ fn two_attempts(ranking: &[Ranked], candidates: &[Candidate], fallback: &Grid) -
     [first.clone(), grid(1).unwrap_or(first).clone()]
 }
 
-/// What to attempt where nothing was predicted: the input, or its most frequent color in the inferred shape
-/// of the output where this is another one.
-pub fn fallback_grid(input: &Grid, shape: Option<(usize, usize)>) -> Grid {
-    match shape {
-        Some((height, width)) if (height, width) != input.shape() => {
-            let mut counts = [0_usize; N_COLORS];
-            for &color in input.cells() {
-                counts[usize::from(color)] += 1;
-            }
-            let commonest =
-                (1..N_COLORS).fold(0, |best, c| if counts[c] > counts[best] { c } else { best });
-            Grid::filled(height, width, commonest as Color)
-        }
-        _ => input.clone(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,14 +135,6 @@ mod tests {
         // Two have found 11, and three say what they think of it.
         let scores = tally.ranks[&Selector::CountMeanLog].iter().map(|ranked| ranked.score);
         assert_eq!(scores.map(|score| (score * 10.0).round()).collect::<Vec<_>>(), [-1.0, -30.0]);
-    }
-
-    #[test]
-    fn the_fallback_is_the_input_or_has_the_inferred_shape() {
-        let input = grid("0121/1110");
-        assert_eq!(fallback_grid(&input, None), input);
-        assert_eq!(fallback_grid(&input, Some((2, 4))), input);
-        assert_eq!(fallback_grid(&input, Some((3, 1))), grid("1/1/1"));
     }
 
     #[test]

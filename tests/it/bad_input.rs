@@ -99,6 +99,17 @@ fn a_task_beyond_the_memory_budget_fails_and_the_run_goes_on() {
 }
 
 #[test]
+fn a_comparison_says_which_of_its_rows_are_of_failed_fits() {
+    let place = Place::new(&["a", "b"]);
+    let memory = ["--memory", "1K", "--variants", "TTT, end-to-end", "--steps", "2"];
+    let args = [&["compare", "formats", "tasks", "--out", "out"], &memory[..]].concat();
+    let (object, code) = place.json(&args);
+    let failed = |row: usize| object["rows"][row]["failed"].as_u64();
+    assert_eq!((code, failed(0), failed(1)), (1, Some(0), Some(2)), "{object}");
+    assert!(place.read("out/formats.md").contains("(2 failed)"));
+}
+
+#[test]
 fn models_and_devices_that_are_not_there() {
     let place = Place::new(&["a"]);
     let check = |args: &[&str], message: &str| {
@@ -153,6 +164,7 @@ fn recipes_that_cannot_be() {
     check(&["--recipe", "pappr"], "did you mean");
     check(&["--budget", "30"], "such as 30s");
     check(&["--memory", "lots"], "600M or 1.5G");
+    check(&["--memory", "5"], "`5` has no unit");
     check(&["--jobs", "0"], "--jobs");
 }
 
@@ -165,6 +177,7 @@ fn data_sets_and_tasks_that_are_not_there() {
     check(&["solve", "nowhere"], "`nowhere`");
     check(&["solve", "arc-agi-1/evaluation"], "arc-ttt data fetch");
     check(&["solve", "tasks", "--tasks", "z"], "there is no task `z`");
+    check(&["solve", "demo", "--solutions", "none.json"], "demo has answers of its own");
     check(&["fit", "demo"], "say which one is meant");
 }
 

@@ -73,15 +73,18 @@ fn people_read_the_result_on_standard_error_and_programs_the_path() {
 
 #[test]
 fn a_fitted_adapter_predicts_and_the_base_model_does_without() {
-    let place = Place::new(&["a"]);
-    let fitted = place.arc(&["fit", "tasks", "--steps", "5"]).assert().success();
+    let place = Place::new(&["a", "b"]);
+    let fitted = place.arc(&["fit", "tasks", "--task", "a", "--steps", "5"]).assert().success();
     fitted.stdout("adapters/default/a\n").stderr(
         contains("█").and(contains("5 steps from ")).and(contains("all that were asked for")),
     );
     assert!(place.path("adapters/default/a/adapter_config.json").exists());
-    let adapter = ["predict", "tasks", "--adapter", "adapters/default/a"];
-    place.arc(&adapter).assert().success().stdout(contains("\"attempt_2\""));
-    let (object, code) = place.json(&["predict", "tasks"]);
+    let predict = |id| ["predict", "tasks", "--adapter", "adapters/default/a", "--task", id];
+    let doubt = contains("the adapter was fitted on task a, and this is b");
+    let own = place.arc(&predict("a")).assert().success().stdout(contains("\"attempt_2\""));
+    own.stderr(doubt.clone().not());
+    place.arc(&predict("b")).assert().success().stderr(doubt);
+    let (object, code) = place.json(&["predict", "tasks", "--task", "a"]);
     assert_eq!((code, object["failed"].as_u64()), (0, Some(0)));
 }
 

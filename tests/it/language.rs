@@ -523,7 +523,7 @@ fn beams_and_draws_keep_to_their_time_and_beams_to_their_memory_and_say_so() {
         assert!(timed["seconds"]["total"].as_f64().unwrap() < 20.0, "{method}: {timed}");
         let out = format!("{method}-again");
         let args = ["solve", "tasks", "--replay", method, "--out", &out, "--model", "model"];
-        place.arc(&[&args[..], &["--memory", "1G"]].concat()).assert().success();
+        place.arc(&args).assert().success();
         assert_eq!(records(&place, &out)[0]["tests"], timed["tests"], "{method}");
     }
 }

@@ -80,8 +80,10 @@ pub(super) fn fit(
     let name = |start: usize| engine.starts.get(start.checked_sub(1)?).cloned();
     course.start = fit.start.and_then(name);
     let base = &engine.info.sha256;
-    course.adapter = values
-        .map(|values| fit.parameters.adapter(&engine.model, &values, plan.lora, base, &formats));
+    let task = if let [task] = tasks { Some(task.id.clone()) } else { None };
+    course.adapter = values.map(|values| {
+        fit.parameters.adapter(&engine.model, &values, plan.lora, base, task, &formats)
+    });
     Ok(course)
 }
 

@@ -139,6 +139,7 @@ impl Parameters {
         values: &[Tensor<2>],
         config: &LoraConfig,
         base: &str,
+        task: Option<String>,
         formats: &[Format],
     ) -> Adapter {
         let mut tensors = BTreeMap::new();
@@ -164,7 +165,8 @@ impl Parameters {
             tensors.insert(FRAMES.into(), to_host(&values[self.n_adapter + 1]));
         }
         let lora = self.shape.map(|_| config.clone());
-        Adapter { base: Base::Sha256(base.to_owned()), formats: formats.to_vec(), lora, tensors }
+        let base = Base::Sha256(base.to_owned());
+        Adapter { base, task, formats: formats.to_vec(), lora, tensors }
     }
 }
 

@@ -35,6 +35,7 @@ pub(super) fn fit(
     course.notes.extend(fit.notes());
     course.adapter = values.map(|lora| Adapter {
         base: Base::Sha256(engine.info.sha256.clone()),
+        task: Some(task.id.clone()),
         formats: sources.iter().map(|(_, source)| source.format()).collect(),
         tensors: lora.to_tensors(),
         lora: Some(lora.config),
