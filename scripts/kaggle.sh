@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # An ARC Prize submission on Kaggle, where the notebook has no internet.
 #
-#   scripts/kaggle.sh [CHALLENGES [OUT [DEADLINE]]]
+#   scripts/kaggle.sh [CHALLENGES [OUT [DEADLINE [OPTION…]]]]
 #
 # Before: put three files into a Kaggle dataset named arc-ttt and attach it to the notebook:
-#   arc-ttt        the program: cargo build --release, on a system whose C library is no newer than the notebook's
+#   arc-ttt        the program: cargo build --release, on a system whose C library (`ldd --version`) is no newer than the
+#                  notebook's: in the container image that Kaggle publishes, for instance
 #   weights        optional, as model.safetensors: without it the model inside the program is used
 #   kaggle.sh      this script
 # In the notebook, with the internet off, one cell is enough:
@@ -16,12 +17,18 @@
 # Started again with the same OUT, it goes on, but DEADLINE counts from the new start. Say then what is left of the twelve
 # hours; "" stands for a default. Six hours after the notebook's start:
 #   !bash /kaggle/input/arc-ttt/kaggle.sh "" "" 5.5h
+# Options of `arc-ttt solve` stand behind these three, such as another model, recipe or device:
+#   !bash /kaggle/input/arc-ttt/kaggle.sh "" "" "" --model /kaggle/input/mine --recipe poe --device cuda
 set -euo pipefail
 
 input=${KAGGLE_INPUT:-/kaggle/input}
-challenges=${1:-$(find "$input" -name '*test_challenges.json' | sort | head -n 1 || true)}
+challenges=${1:-$(find "$input" -name '*test_challenges.json' | sort || true)}
 out=${2:-/kaggle/working}
 deadline=${3:-11.5h}
+if [[ $challenges == *$'\n'* ]]; then
+    printf 'several files of challenges; name one of them:\n%s\n' "$challenges" >&2
+    exit 2
+fi
 if [[ ! -f $challenges ]]; then
     echo "no *test_challenges.json under $input: attach the competition's data, or name the file" >&2
     exit 2
@@ -33,8 +40,10 @@ program=$(mktemp -d)/arc-ttt
 cp "${ARC_TTT:-$here/arc-ttt}" "$program"
 chmod +x "$program"
 
-model=()
-[[ -f $here/model.safetensors ]] && model=(--model "$here/model.safetensors")
+options=("${@:4}")
+if [[ -f $here/model.safetensors && " ${options[*]-} " != *" --model"[\ =]* ]]; then
+    options+=(--model "$here/model.safetensors")
+fi
 
 mkdir -p "$out"
 run=$out/arc-ttt-run
@@ -49,6 +58,6 @@ keep() {
 (while kill -0 $$ 2>/dev/null; do keep || true; sleep 5; done) &
 copier=$!
 trap 'kill $copier 2>/dev/null || true; keep' EXIT
-# The run directory counts towards the notebook's output, so adapters are not kept. Exit code 1 says that a task failed
+# The run directory counts towards the notebook's output, so adapters are not kept. Exit code 1 says that a task failed or was not reached
 # and has a fallback answer; the submission is whole.
-"$program" solve "$challenges" ${model[@]+"${model[@]}"} --deadline "$deadline" --no-adapters --out "$run" || (($? == 1))
+"$program" solve "$challenges" --deadline "$deadline" --no-adapters --out "$run" ${options[@]+"${options[@]}"} || (($? == 1))

@@ -54,6 +54,8 @@ for part in "${parts[@]}"; do
             for table in formats ablation-paper ablation-stopping selectors ablation-scheduler; do
                 compare dev-60 $table $dev --limit 60 --budget 20s
             done
+            # The same runs, tested against the fit and not against none; it takes the place of that table.
+            compare dev-60 ablation-paper $dev --limit 60 --budget 20s --baseline TTT
             ;;
         arc-agi-2) compare arc-agi-2-30s formats arc-agi-2/evaluation --budget 30s "${ttt[@]}" ;;
         embedded) compare embedded formats demo --recipe fast ;;

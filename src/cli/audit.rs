@@ -34,9 +34,9 @@ to --evidence, in bits, or be all of both tasks.
 The exit code is 0 whether or not anything is found, 2 if a set, or a task of it, cannot be used.
 
 Examples:
-  arc-ttt audit arc-agi-1/evaluation arc-agi-2/training     376 of 400 tasks are in the training set
+  arc-ttt audit arc-agi-1/evaluation arc-agi-2/training   376 of 400 are in both
   arc-ttt audit my_training_tasks/ arc-agi-2/evaluation
-  arc-ttt audit my_tasks.json                               duplicates within the set
+  arc-ttt audit my_tasks.json                             duplicates within it
   arc-ttt audit re-arc/ arc-agi-1/evaluation --json | jq .findings")]
 pub struct Args {
     /// A data set by name (see `arc-ttt data list`), a file or folder of tasks, or - for standard input.

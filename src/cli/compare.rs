@@ -31,25 +31,32 @@ use crate::run::{Identity, Limits, RunError, find_run, read_run, shared_steps};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A comparison is a TOML file of variants of a recipe; these are embedded:
-  formats            in-context baseline, in-context TTT, end-to-end TTT, both
-  language           in-context answers, fits and every rule of the vote, for a language model
-  ablation-paper     the ablations of Akyürek et al. 2024: transforms, leave-one-out, loss, rank, vote, ...
-  ablation-scaling   accuracy against seconds a task
-  ablation-stopping  what ending early saves, and what it costs
-  ablation-scheduler the same time shared out evenly, and given where it is worth most
-  selectors          every rule of the vote on the same candidates
-  gain               steps that double: what the schedule needs to know (--gain)
+  formats             in-context baseline, in-context TTT, end-to-end TTT, both
+  language            for a language model: answers, fits, rules of the vote
+  ablation-paper      the ablations of Akyürek et al. 2024
+  ablation-scaling    accuracy against seconds a task
+  ablation-stopping   what ending early saves, and what it costs
+  ablation-scheduler  the same time, shared evenly or where it is worth most
+  selectors           every rule of the vote on the same candidates
+  gain                steps that double, for --gain
 
-  recipe = \"default\"              what all variants start from
-  baseline = \"in-context\"         what the others are tested against (the exact McNemar test)
+A file of yours looks so:
+  recipe = \"default\"         # what all variants start from
+  baseline = \"untrained\"     # what the others are tested against (McNemar)
+  [[variants]]
+  name = \"untrained\"
+  set = { fit.format = \"none\" }   # keys of the recipe that differ
   [[variants]]
   name = \"rank 4\"
-  seconds = 30                    or steps = 100: a limit of its own, in place of --budget or --steps
-  share = \"scheduled\"           the seconds are a mean: the recipe's [schedule] gives the time of all tasks; or
-                                  \"even\": each task gets an even share of what is left
-  set = { lora.rank = 4 }         keys of the recipe that differ; fit.steps goes before --steps
-  reads = { views = 4 }           what the vote reads of the run: the first views, or stop = \"beta\" (as views.stop),
-                                  or dihedrals = [\"transpose\"]
+  set = { lora.rank = 4 }
+  seconds = 30                 # a limit of its own, or steps = 100
+  share = \"scheduled\"        # or \"even\"
+  reads = { views = 4 }        # or stop = \"beta\", or dihedrals = [\"transpose\"]
+
+A limit of a variant's own goes before --budget and --steps; fit.steps in `set` goes before --steps too. With `share` the
+seconds are a mean: by \"scheduled\" the recipe's [schedule] gives the time of all tasks where it is worth most, and by
+\"even\" each task gets an even share of what is left. `reads` says what the vote reads of the run: its first views, those
+until a rule of views.stop would have ended them, or those of some symmetries.
 
 Variants that differ in the vote alone, or in what they read, share one run, which is made with the vote of the first; a
 scheduled run is shared only with the same vote, by which it gives its time. Each run is a run directory under OUT/runs,
@@ -60,7 +67,8 @@ process, with --jobs tasks in flight.
 
 Examples:
   arc-ttt compare formats arc-agi-1/evaluation-dev --limit 60 --budget 30s
-  arc-ttt compare ablation-paper arc-agi-1/evaluation-dev --limit 60 --budget 20s --baseline TTT
+  arc-ttt compare ablation-paper arc-agi-1/evaluation-dev --budget 20s \\
+      --baseline TTT
   arc-ttt compare selectors demo
   arc-ttt compare mine.toml tasks/ --steps 100 --variants 'rank 4,rank 8'")]
 pub struct Args {
@@ -138,8 +146,10 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
     let works = comparison.works().into_iter();
     let plan = |work| args.plan(work, &comparison, &dataset, engine.as_ref(), &out);
     let runs: Vec<Planned> = works.map(plan).collect::<Result<_, _>>()?;
+    // Each run loads the model itself, and there may be no room for two.
+    drop(engine);
     if !global.json {
-        eprintln!("{}", heading(&comparison, &runs, &dataset, &out));
+        say!("{}", heading(&comparison, &runs, &dataset, &out));
     }
     let mut unfinished = false;
     for (i, run) in runs.iter().enumerate() {
@@ -154,7 +164,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
         }
         let readers: Vec<&str> =
             run.work.variants.iter().map(|&v| comparison.variants[v].name.as_str()).collect();
-        eprintln!("\nrun {} of {}: {}", i + 1, runs.len(), readers.join("; "));
+        say!("\nrun {} of {}: {}", i + 1, runs.len(), readers.join("; "));
         let result = args.solve(run, global)?;
         let peak = result["peak_memory_bytes"].as_u64();
         run.keep(Kept {
@@ -175,7 +185,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
     } else {
         terminal::print(&format!("\n{}", table.to_text()))?;
         let name = &comparison.name;
-        eprintln!("\n{name}.html, .json, .csv and .md are in {}", out.display());
+        say!("\n{name}.html, .json, .csv and .md are in {}", out.display());
     }
     if let Some(file) = &args.gain {
         let gain = learn_gain(&comparison, &table).with_context(|| {
@@ -184,9 +194,9 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
         })?;
         write(file, &gain_text(&gain, &table))?;
     }
-    let any_failed = |row: &crate::compare::Row| row.score.missing > 0;
+    let any_failed = |row: &crate::compare::Row| row.score.missing + row.failed > 0;
     Ok(if is_interrupted {
-        eprintln!("interrupted; give the same command again to go on");
+        say!("interrupted; give the same command again to go on");
         Outcome::Interrupted
     } else if !dataset.failed.is_empty() {
         Outcome::BadInput
@@ -256,7 +266,7 @@ impl Args {
 
     /// Tasks that a run works on at the same time.
     fn jobs(&self, device: &str) -> usize {
-        default_jobs(self.jobs, device)
+        default_jobs(self.jobs, self.machine.threads(), device)
     }
 
     fn dataset(&self) -> anyhow::Result<Dataset> {
@@ -292,7 +302,7 @@ impl Args {
         option("--steps", work.steps.map(|n| n.to_string()));
         option("--budget", limits.budget_seconds.map(|s| format!("{s}s")));
         option("--total-time", limits.total_seconds.map(|s| format!("{s}s")));
-        option("--memory", Some(limits.memory_bytes.to_string()));
+        option("--memory", Some(format!("{}B", limits.memory_bytes)));
         option("--model", Some(self.machine.model.clone()));
         option("--device", Some(self.machine.device.clone()));
         option("--threads", self.machine.threads.map(|n| n.to_string()));
@@ -312,7 +322,7 @@ impl Args {
             .map_err(anyhow::Error::from)
             .and_then(|side| write(&run.directory.join(REPORT), &report(&side, None)?.html));
         if let Err(error) = page {
-            eprintln!("warning: no report of {}: {}", run.directory.display(), whole(&error));
+            say!("warning: no report of {}: {}", run.directory.display(), whole(&error));
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use indicatif::ProgressBar;
 use serde_json::json;
 
@@ -31,7 +32,7 @@ const CHART: (usize, usize) = (64, 8);
 Ctrl-C ends the fit early and keeps the adapter as it is.
 
 Examples:
-  arc-ttt fit demo --task ID
+  arc-ttt fit demo --task demo-01-color-map
   arc-ttt fit my_task.json --steps 200 --out adapters/mine")]
 pub struct Args {
     #[command(flatten)]
@@ -64,10 +65,18 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
     let engine = args.machine.load_engine(&recipe)?;
     let trained_on = trained_on(engine.as_ref(), std::slice::from_ref(&task));
     if let Some(warning) = contamination(trained_on.as_deref(), 1) {
-        eprintln!("{warning}");
+        say!("{warning}");
     }
+    let out = args.out.clone().unwrap_or_else(|| {
+        PathBuf::from("adapters").join(&recipe.name).join(crate::run::directory_name(&task.id))
+    });
+    // Where nothing can be written, that is better known before the fit.
+    std::fs::create_dir_all(&out).with_context(|| format!("cannot make {}", out.display()))?;
     let (fit, predicted) = args.machine.with_threads(|| {
         let fit = args.fit(engine.as_ref(), &task, &recipe, interrupted, global)?;
+        if let Some(adapter) = &fit.adapter {
+            save_adapter(&out, adapter, &engine.info())?;
+        }
         // An interrupt has ended the fit; the prediction is wanted all the same.
         let undisturbed = AtomicBool::new(false);
         let limits = args.limits(engine.as_ref(), &recipe, &undisturbed, None);
@@ -75,12 +84,6 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
         let solved = predict_task(engine.as_ref(), &task, adapter, &recipe, limits, &mut |_| {});
         anyhow::Ok((fit, solved.expect("nobody interrupts")))
     })??;
-    let out = args.out.clone().unwrap_or_else(|| {
-        PathBuf::from("adapters").join(&recipe.name).join(crate::run::directory_name(&task.id))
-    });
-    if let Some(adapter) = &fit.adapter {
-        save_adapter(&out, adapter, &engine.info())?;
-    }
     let record = predicted.record;
     let solved = draw(&task, &record, global);
     let losses: Vec<f32> = fit.curve.iter().map(|step| step.loss).collect();
@@ -106,10 +109,10 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
         terminal::print(&format!("{object}\n"))?;
     } else {
         for note in fit.notes.iter().chain(&record.failed) {
-            eprintln!("note: {note}");
+            say!("note: {note}");
         }
         let peak = memory::peak_bytes().map_or(String::new(), |b| format!(", {}", show_bytes(b)));
-        eprintln!("{}{peak}", show_seconds(began.elapsed().as_secs_f64()));
+        say!("{}{peak}", show_seconds(began.elapsed().as_secs_f64()));
         if fit.adapter.is_some() {
             terminal::print(&format!("{}\n", out.display()))?;
         }
@@ -159,7 +162,7 @@ impl Args {
             let step = fit.best_step;
             let start =
                 fit.start.as_ref().map_or(String::new(), |id| format!(" from {id}'s tokens"));
-            eprintln!("{} steps{start}, {}; step {step} is kept", fit.steps, why(fit.stop));
+            say!("{} steps{start}, {}; step {step} is kept", fit.steps, why(fit.stop));
         }
         Ok(fit)
     }
@@ -198,7 +201,7 @@ impl Curve {
                 bar.set_style(indicatif::ProgressStyle::with_template("{msg}").expect("legal"));
                 bar.set_message(self.picture());
             }
-            None => eprintln!("{}", self.last_line()),
+            None => say!("{}", self.last_line()),
         }
     }
 
@@ -208,7 +211,7 @@ impl Curve {
             bar.finish_and_clear();
         }
         if !self.steps.is_empty() {
-            eprintln!("{}", self.picture());
+            say!("{}", self.picture());
         }
     }
 

@@ -37,6 +37,6 @@ impl Tasks {
 /// Names the tasks that cannot be used on standard error.
 pub(super) fn warn_of_failed(dataset: &Dataset) {
     for error in &dataset.failed {
-        eprintln!("warning: {error}");
+        say!("warning: {error}");
     }
 }

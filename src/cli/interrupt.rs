@@ -16,7 +16,7 @@ pub(super) fn flag() -> &'static AtomicBool {
             if FLAG.swap(true, Ordering::SeqCst) {
                 std::process::exit(INTERRUPTED.into());
             }
-            eprintln!("finishing what is in hand; once more to end at once");
+            say!("finishing what is in hand; once more to end at once");
         };
         // Without a handler the signal simply ends the program, and the next run resumes.
         if let Err(error) = ctrlc::set_handler(handler) {

@@ -12,8 +12,8 @@ use crate::run;
 /// Arguments of `merge`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example:
-  for i in 1 2 3 4; do arc-ttt solve arc-agi-2/evaluation --shard $i/4 --out runs/part-$i & done; wait
+Example, on the second of four machines, and where the four folders are together:
+  arc-ttt solve arc-agi-2/evaluation --budget 30s --shard 2/4 --out runs/part-2
   arc-ttt merge runs/whole runs/part-*")]
 pub struct Args {
     /// The run directory to write.
@@ -41,7 +41,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
         });
         terminal::print(&format!("{object}\n"))?;
     } else {
-        eprintln!("{} tasks of {} runs in {}", records.len(), args.runs.len(), args.out.display());
+        say!("{} tasks of {} runs in {}", records.len(), args.runs.len(), args.out.display());
         terminal::print(&format!("{}\n", submission.display()))?;
     }
     Ok(if failed > 0 { Outcome::SomeFailed } else { Outcome::Done })

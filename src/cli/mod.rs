@@ -2,6 +2,13 @@
 //!
 //! Standard output carries data only; everything for people goes to standard error.
 
+/// Prints a line for people, on standard error.
+macro_rules! say {
+    ($($text:tt)*) => {
+        $crate::cli::terminal::say(&format!($($text)*))
+    };
+}
+
 mod audit;
 mod chart;
 mod compare;
@@ -92,7 +99,7 @@ enum Command {
 pub enum Outcome {
     /// Exit code 0.
     Done,
-    /// Exit code 1: done, but some tasks failed.
+    /// Exit code 1: done, but some tasks failed or were not reached.
     SomeFailed,
     /// Exit code 2: done, but some of the input was no task.
     BadInput,
@@ -101,7 +108,7 @@ pub enum Outcome {
 }
 
 /// Parses the arguments, runs the command, prints one error, and gives the exit code: 0 done, 1 done with
-/// failed tasks, 2 wrong use or input, 130 interrupted; 101 a panic that nothing has caught, in whatever thread.
+/// failed or unreached tasks, 2 wrong use or input, 130 interrupted; 101 a panic that nothing has caught, in whatever thread.
 pub fn main() -> ExitCode {
     memory::keep_freed_memory();
     let cli = Cli::parse();
@@ -113,11 +120,11 @@ pub fn main() -> ExitCode {
         Ok(Ok(Outcome::BadInput)) => ExitCode::from(2),
         Ok(Ok(Outcome::Interrupted)) => ExitCode::from(interrupt::INTERRUPTED),
         Ok(Err(error)) => {
-            eprintln!("error: {}", whole(&error));
+            say!("error: {}", whole(&error));
             ExitCode::from(2)
         }
         Err(panic) => {
-            eprintln!("error: {}", log::defect(panic.as_ref()));
+            say!("error: {}", log::defect(panic.as_ref()));
             ExitCode::from(101)
         }
     }
@@ -163,11 +170,37 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::compare::Comparison;
+    use crate::engine::Family;
     use crate::llama::LlamaConfig;
 
     #[test]
     fn the_arguments_of_every_command_fit_together() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn examples_fit_a_narrow_terminal_so_that_they_can_be_copied() {
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in help.lines().filter(|line| line.starts_with("  ")) {
+                assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
+            }
+        }
+    }
+
+    #[test]
+    fn the_comparison_in_the_help_is_one() {
+        let command = Cli::command();
+        let compare = command.find_subcommand("compare").unwrap();
+        let help = compare.get_after_help().unwrap().to_string();
+        let from = help.find("  recipe =").unwrap();
+        let text = help[from..].split("\n\n").next().unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, text).unwrap();
+        let path = file.path().to_str().unwrap();
+        let comparison = Comparison::read(path, None, &[], Family::Grid).unwrap();
+        assert_eq!(comparison.variants.len(), 2);
     }
 
     #[test]

@@ -24,15 +24,17 @@ use crate::run::load_adapter;
 Writes the two attempts to standard output, in Kaggle's format, and draws them if standard error is a terminal.
 
 Examples:
-  arc-ttt predict demo --task ID                              the in-context baseline
-  arc-ttt predict demo --task ID --adapter adapters/fast/ID   what `arc-ttt fit demo --task ID` has kept")]
+  arc-ttt predict demo --task demo-01-color-map    the in-context baseline
+  arc-ttt fit demo --task demo-01-color-map --out adapters/mine
+  arc-ttt predict demo --task demo-01-color-map --adapter adapters/mine")]
 pub struct Args {
     #[command(flatten)]
     tasks: Tasks,
     /// The task to predict, where there are several.
     #[arg(long, value_name = "ID")]
     task: Option<String>,
-    /// The adapter to use, as `fit` and `solve` keep them; without it, the base model answers in context.
+    /// The adapter to use, as `fit` and `solve` keep them; without it, the base model answers in context. Views and vote
+    /// are those of --recipe and --set, so give those of the fit again.
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
     #[command(flatten)]
@@ -53,9 +55,10 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
     if let Some(adapter) = &adapter {
         adapter.check_base(&engine.info())?;
         notes.extend(adapter.doubt(&engine.info()));
+        notes.extend(adapter.doubt_of_task(&task.id));
     }
     for note in &notes {
-        eprintln!("note: {note}");
+        say!("note: {note}");
     }
     let interrupted = interrupt::flag();
     let limits = TaskLimits {
@@ -89,7 +92,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
         terminal::print(&format!("{object}\n"))?;
     } else {
         if let Some(reason) = &record.failed {
-            eprintln!("failed: {reason}");
+            say!("failed: {reason}");
         }
         terminal::print(&submission.to_json())?;
     }
@@ -115,13 +118,13 @@ pub(super) fn draw(task: &Task, record: &TaskRecord, global: &Global) -> Option<
     if !global.json && std::io::stderr().is_terminal() {
         let color = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let style = TerminalStyle { width: terminal::width(), color };
-        eprint!("{}", to_terminal(&task_figure(task, Some(&attempts)), style));
+        say!("{}", to_terminal(&task_figure(task, Some(&attempts)), style).trim_end());
     }
     let solved = TaskScore::of(task, Some(&attempts), None).solved();
     if !global.json
         && let Some(solved) = solved
     {
-        eprintln!("{}", if solved { "solved" } else { "not solved" });
+        say!("{}", if solved { "solved" } else { "not solved" });
     }
     solved
 }

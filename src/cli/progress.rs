@@ -134,7 +134,7 @@ impl Board {
     fn say(&self, line: &str) {
         match &self.bars {
             Some(bars) => drop(bars.all.println(line)),
-            None => eprintln!("{line}"),
+            None => say!("{line}"),
         }
     }
 

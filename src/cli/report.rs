@@ -20,10 +20,10 @@ attempts, candidates and fit. With two runs it also says what one solves and the
 Answers come from the tasks themselves or from --solutions; where there are none, nothing is judged.
 
 Examples:
-  arc-ttt report runs/default-demo-0123abcd              writes report.html in the run directory
+  arc-ttt report runs/mine                        writes runs/mine/report.html
   arc-ttt report runs/ttt runs/baseline -o compare.html
-  arc-ttt report runs/kaggle --solutions arc-agi_evaluation_solutions.json
-  arc-ttt report runs/mine --tasks moved/tasks           where the tasks are now")]
+  arc-ttt report runs/mine --solutions my_solutions.json
+  arc-ttt report runs/mine --tasks moved/tasks    where the tasks are now")]
 pub struct Args {
     /// A run directory, made by `solve` or `merge`.
     #[arg(value_name = "RUN")]
@@ -63,7 +63,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
         terminal::print(&format!("{object}\n"))?;
     } else {
         let megabytes = page.html.len() as f64 / 1e6;
-        eprintln!("{} tasks, {megabytes:.1} MB", first.dataset.tasks.len());
+        say!("{} tasks, {megabytes:.1} MB", first.dataset.tasks.len());
         terminal::print(&format!("{}\n", file.display()))?;
     }
     Ok(Outcome::Done)

@@ -19,17 +19,18 @@ use crate::run::read_run;
 #[command(after_help = "\
 Rules:
   strict      a task counts if every one of its tests is right
-  fractional  a task counts by the share of its tests that are right (Kaggle, ARC Prize)
+  fractional  a task counts by the share of its tests that are right (Kaggle)
   per test    each test counts alone
-  pass@1      only the first attempt counts; pass@2: either attempt; oracle: any candidate
+  pass@1      only the first attempt counts; pass@2: either attempt
+  oracle      any candidate counts
 
 Every task of TASKS counts, also the ones that the submission lacks; --only-submitted leaves those out.
 With --json, `strict`, `fractional` and `per_test` are shares at pass@2, null where no answer is known.
 
 Examples:
   arc-ttt score submission.json arc-agi-1/evaluation
-  arc-ttt score runs/default arc-agi-1/evaluation-dev --only-submitted
-  arc-ttt score submission.json arc-agi_evaluation_challenges.json --solutions my_solutions.json
+  arc-ttt score runs/mine arc-agi-1/evaluation-dev --only-submitted
+  arc-ttt score submission.json challenges.json --solutions my_solutions.json
   arc-ttt score submission.json arc-agi-2/evaluation --json | jq .fractional")]
 pub struct Args {
     /// A submission.json in Kaggle's format, or a run directory that holds one.
@@ -59,11 +60,11 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
     let (submission, notes) = arc::read_submission(&file)?;
     let mut truth = args.truth.load()?;
     for note in &notes {
-        eprintln!("warning: {note}; it counts as wrong");
+        say!("warning: {note}; it counts as wrong");
     }
     let strangers = submission.tasks.keys().filter(|id| truth.get(id).is_none()).count();
     if strangers > 0 {
-        eprintln!("note: {strangers} tasks of the submission are not in {}", truth.name);
+        say!("note: {strangers} tasks of the submission are not in {}", truth.name);
     }
     if args.only_submitted {
         truth.tasks.retain(|task| submission.tasks.contains_key(&task.id));
@@ -97,7 +98,11 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
         }
         terminal::print(&text)?;
     }
-    Ok(if failed > 0 { Outcome::SomeFailed } else { Outcome::Done })
+    Ok(match (truth.failed.is_empty(), notes.is_empty()) {
+        (false, _) => Outcome::BadInput,
+        (true, false) => Outcome::SomeFailed,
+        (true, true) => Outcome::Done,
+    })
 }
 
 fn check_answers(truth: &Dataset, submission: &Path) -> anyhow::Result<()> {

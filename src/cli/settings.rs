@@ -74,7 +74,7 @@ pub(super) struct MachineArgs {
     /// Where to compute: auto, cpu, wgpu[:N] or cuda[:N].
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: String,
-    /// Threads in all; by default one for each core.
+    /// Threads in all, by default one for each core; tasks that are worked on at the same time have one each at least.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub threads: Option<u32>,
 }
@@ -123,8 +123,8 @@ pub(super) fn cores() -> usize {
     available_parallelism().map_or(1, usize::from)
 }
 
-/// Tasks to work on at the same time: as asked for, or one for each core, and one on a GPU.
-pub(super) fn default_jobs(wanted: Option<u32>, device: &str) -> usize {
-    let usual = if device.starts_with("cpu") { cores() } else { 1 };
+/// Tasks to work on at the same time: as asked for, or one for each core as far as there are threads, and one on a GPU.
+pub(super) fn default_jobs(wanted: Option<u32>, threads: usize, device: &str) -> usize {
+    let usual = if device.starts_with("cpu") { cores().min(threads) } else { 1 };
     wanted.map_or(usual, |n| n as usize)
 }

@@ -21,7 +21,7 @@ too (>< or * in the terminal, a cross in a picture).
 Examples:
   arc-ttt show demo --limit 1
   arc-ttt show arc-agi-1/evaluation --tasks 00576224,e7639916
-  arc-ttt show arc-agi-1/evaluation-dev --submission runs/default --wrong --limit 5
+  arc-ttt show arc-agi-1/evaluation-dev --submission runs/mine --wrong --limit 5
   arc-ttt show arc-agi-1/training --tasks 007bbfb7 --png 007bbfb7.png
   arc-ttt show demo --png pictures/           one file a task
   arc-ttt show demo --color always | less -R")]
@@ -79,7 +79,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
             terminal::print(&format!("{gap}{}", to_terminal(&figure, style)))?;
         }
     } else {
-        pictures.iter().for_each(|path| eprintln!("drew {}", path.display()));
+        pictures.iter().for_each(|path| say!("drew {}", path.display()));
     }
     if tasks.is_empty() {
         let name = &dataset.name;
@@ -88,16 +88,16 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
         } else {
             String::new()
         };
-        eprintln!("note: nothing to show{why}");
+        say!("note: nothing to show{why}");
     }
-    Ok(if dataset.failed.is_empty() { Outcome::Done } else { Outcome::SomeFailed })
+    Ok(if dataset.failed.is_empty() { Outcome::Done } else { Outcome::BadInput })
 }
 
 fn read_submission(path: &Path) -> anyhow::Result<Submission> {
     let file = if path.is_dir() { path.join("submission.json") } else { path.to_path_buf() };
     let (submission, notes) = arc::read_submission(&file)?;
     for note in notes {
-        eprintln!("warning: {note}; it counts as wrong");
+        say!("warning: {note}; it counts as wrong");
     }
     Ok(submission)
 }

@@ -12,7 +12,7 @@ use super::input::Tasks;
 use super::progress::Board;
 use super::settings::{MachineArgs, MemoryArgs, RecipeArgs, default_jobs};
 use super::summary::{Ended, Summary};
-use super::values::duration;
+use super::values::{duration, show_seconds};
 use super::{Global, Outcome, interrupt, terminal};
 use crate::adapter::FitScope;
 use crate::arc::{Dataset, Task};
@@ -31,15 +31,18 @@ use crate::run::{
 The run directory holds the resolved recipe, a record of each task, the adapters, and a submission.json that
 is valid at every moment. The same command goes on where an earlier one was interrupted.
 
+Without a limit every task gets the recipe's fit.steps: by `default` 2000, which are minutes a task and hours for a
+whole set. --deadline may be added to a limit of the tasks or of their total time; the sooner end holds.
+
 Examples:
-  arc-ttt solve                                          the embedded tasks
+  arc-ttt solve                                 the embedded tasks
   arc-ttt solve arc-agi-1/evaluation-dev --limit 20 --budget 30s
   arc-ttt solve tasks/ --recipe paper --steps 100 --out runs/mine
   arc-ttt solve arc-agi_test_challenges.json --deadline 11.5h
   arc-ttt solve arc-agi-1/evaluation-dev --total-time 30m --set fit.hold_out=0.3
   arc-ttt solve demo --model Llama-3.2-1B/ --set language.text_format=mine.toml
-  arc-ttt solve arc-agi-2/evaluation --shard 1/4         then: arc-ttt merge OUT RUN..
-  arc-ttt solve --replay runs/mine --out runs/again      the same steps and views, without a clock")]
+  arc-ttt solve arc-agi-2/evaluation --budget 30s --shard 1/4    see `merge`
+  arc-ttt solve --replay runs/mine --out runs/again    the same, without a clock")]
 pub struct Args {
     /// A data set by name (see `arc-ttt data list`), a file or folder of tasks, or - for standard input
     /// [default: demo].
@@ -60,8 +63,8 @@ pub struct Args {
     /// The run directory [default: runs/<recipe>-<tasks>-<fingerprint>].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Do exactly the steps and views that an earlier run did, with its recipe and tasks.
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["steps", "budget", "total_time", "shard", "limit"])]
+    /// Do exactly the steps and views that an earlier run did, with its recipe, tasks and memory.
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["steps", "budget", "total_time", "shard", "limit", "recipe", "wanted"])]
     replay: Option<PathBuf>,
     #[command(flatten)]
     recipe: RecipeArgs,
@@ -111,7 +114,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
     let identity = args.identity(&recipe, &whole, engine.as_ref(), earlier.as_ref())?;
     let dataset = own_part(whole, &identity);
     let path = args.out.clone().unwrap_or_else(|| default_path(&identity));
-    let jobs = default_jobs(args.jobs, &engine.info().device);
+    let jobs = default_jobs(args.jobs, args.machine.threads(), &engine.info().device);
     let is_shared = recipe.fit.scope == FitScope::Shared;
     ensure!(
         !is_shared || (args.shard.is_none() && args.limits.total_time.is_none()),
@@ -134,14 +137,22 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
         keep_adapters: !args.no_adapters,
     };
     let trained_on = trained_on(plan.engine.as_ref(), &dataset.tasks);
-    let circumstances = circumstances(&plan, trained_on.clone());
+    let deadline = args.limits.deadline.map(|time| time.as_secs_f64());
+    let circumstances = circumstances(&plan, deadline, trained_on.clone());
     let fallback = fallbacks(&dataset.tasks);
     let mut directory = RunDirectory::open(&path, &identity, &circumstances, fallback)?;
     if !global.json {
-        eprintln!("{}", heading(&identity, &dataset, &path));
+        say!("{}", heading(&identity, &dataset, &path));
     }
     if let Some(warning) = contamination(trained_on.as_deref(), dataset.tasks.len()) {
-        eprintln!("{warning}");
+        say!("{warning}");
+    }
+    let (n, earlier) = (directory.records().len(), directory.deadline_seconds());
+    if let Some(seconds) = earlier.filter(|_| n > 0 && earlier != deadline) {
+        let time = show_seconds(seconds);
+        say!(
+            "note: {n} tasks were solved under --deadline {time}; give another --out to solve them anew"
+        );
     }
     let mut board = Board::new(&dataset, directory.records().values(), global.verbose > 0);
     let ending = execute(&mut directory, &dataset.tasks, &plan, &mut |progress| {
@@ -155,7 +166,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
         interrupted: ending.interrupted,
         trained_on,
     };
-    let summary = Summary::of(&dataset, directory.records(), &ended);
+    let summary = Summary::of(&dataset, &directory, &ended);
     report(&summary, &directory, &dataset, global, ending.interrupted)
 }
 
@@ -175,11 +186,11 @@ fn report(
         terminal::print(&format!("{}\n", submission.display()))?;
     }
     Ok(if interrupted {
-        eprintln!("interrupted; give the same command again to go on");
+        say!("interrupted; give the same command again to go on");
         Outcome::Interrupted
     } else if !dataset.failed.is_empty() {
         Outcome::BadInput
-    } else if directory.records().values().any(|record| record.failed.is_some()) {
+    } else if summary.is_lacking() {
         Outcome::SomeFailed
     } else {
         Outcome::Done
@@ -216,9 +227,7 @@ impl Earlier {
                 "{} cannot be repeated: it differs in {difference}",
                 self.path.display()
             );
-            eprintln!(
-                "warning: the repeated run differs in {difference}; last bits may differ too"
-            );
+            say!("warning: the repeated run differs in {difference}; last bits may differ too");
         }
         Ok(())
     }
@@ -313,7 +322,11 @@ fn default_path(identity: &Identity) -> PathBuf {
     Path::new("runs").join(name)
 }
 
-fn circumstances(plan: &Plan, trained_on: Option<Vec<String>>) -> Circumstances {
+fn circumstances(
+    plan: &Plan,
+    deadline_seconds: Option<f64>,
+    trained_on: Option<Vec<String>>,
+) -> Circumstances {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     Circumstances {
         command: std::env::args().collect(),
@@ -322,6 +335,7 @@ fn circumstances(plan: &Plan, trained_on: Option<Vec<String>>) -> Circumstances 
         jobs: plan.schedule.jobs,
         threads: plan.threads,
         began: now.map_or(0, |time| time.as_secs()),
+        deadline_seconds,
         trained_on,
     }
 }

@@ -1,16 +1,15 @@
 //! What a run has come to: a table for people, an object for programs.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::progress::attempts;
 use super::values::{show_bytes, show_seconds};
 use crate::arc::{Attempts, Dataset, Submission};
 use crate::evaluate::{Candidates, Score, Shares, TaskScore, score_tasks};
 use crate::memory;
 use crate::pipeline::TaskRecord;
+use crate::run::RunDirectory;
 
 /// The result of a run, as far as there is one.
 pub(super) struct Summary {
@@ -42,20 +41,16 @@ pub(super) struct Ended {
 }
 
 impl Summary {
-    /// Sums up the records of the tasks in `dataset`, whose answers may be known.
-    pub(super) fn of(
-        dataset: &Dataset,
-        records: &BTreeMap<String, TaskRecord>,
-        ended: &Ended,
-    ) -> Self {
-        let all = |answers: &dyn Fn(&TaskRecord) -> Vec<Attempts>| Submission {
-            tasks: records.iter().map(|(id, record)| (id.clone(), answers(record))).collect(),
-        };
+    /// Sums up a run on the tasks in `dataset`, whose answers may be known.
+    pub(super) fn of(dataset: &Dataset, run: &RunDirectory, ended: &Ended) -> Self {
+        let records = run.records();
         let candidates: Candidates =
             records.iter().map(|(id, record)| (id.clone(), record.candidate_grids())).collect();
-        let baseline = all(&|record| {
+        let once = |record: &TaskRecord| {
             record.baseline.iter().map(|g| Attempts::new(g.clone(), g.clone())).collect()
-        });
+        };
+        let baseline = records.iter().map(|(id, record)| (id.clone(), once(record))).collect();
+        let baseline = Submission { tasks: baseline };
         let score = |submission: &Submission, candidates| -> Vec<TaskScore> {
             score_tasks(dataset, submission, candidates)
         };
@@ -66,7 +61,7 @@ impl Summary {
         let reason = |id: &String| Some((id.clone(), records.get(id)?.failed.clone()?));
         let inside = dataset.tasks.iter().filter_map(|task| reason(&task.id));
         Self {
-            score: Score::of(&score(&all(&attempts), Some(&candidates))),
+            score: Score::of(&score(&run.attempts(), Some(&candidates))),
             baseline: Score::of(&score(&baseline, None)),
             seconds: ended.seconds,
             failures: inside.chain(unreadable).collect(),
@@ -77,13 +72,18 @@ impl Summary {
         }
     }
 
+    /// Whether some task has failed or was not reached.
+    pub(super) fn is_lacking(&self) -> bool {
+        !self.failures.is_empty() || self.unreached > 0
+    }
+
     /// Prints the table on standard error.
     pub(super) fn print(&self, run: &Path) {
         if self.score.solved.is_some() {
             let of = |shares: &Option<Shares>, rule: fn(&Shares) -> Option<f64>| {
                 percent(shares.as_ref().and_then(rule))
             };
-            eprintln!("\n{:<22}{:>9}{:>12}{:>10}", "", "strict", "fractional", "per test");
+            say!("\n{:<22}{:>9}{:>12}{:>10}", "", "strict", "fractional", "per test");
             for (name, shares) in [
                 ("in-context baseline", Some(self.baseline.pass_at_1)),
                 ("pass@1", Some(self.score.pass_at_1)),
@@ -93,7 +93,7 @@ impl Summary {
                 let (strict, fractional) =
                     (of(&shares, |s| s.strict), of(&shares, |s| s.fractional));
                 let per_test = of(&shares, |s| s.per_test);
-                eprintln!("{name:<22}{strict:>9}{fractional:>12}{per_test:>10}");
+                say!("{name:<22}{strict:>9}{fractional:>12}{per_test:>10}");
             }
         }
         let mut line = format!("\n{} tasks", self.score.tasks);
@@ -116,11 +116,11 @@ impl Summary {
         if let Some(bytes) = memory::peak_bytes() {
             line += &format!(", peak memory {}", show_bytes(bytes));
         }
-        eprintln!("{line}");
+        say!("{line}");
         for (task, reason) in &self.failures {
-            eprintln!("failed: {task}: {reason}");
+            say!("failed: {task}: {reason}");
         }
-        eprintln!("run directory {}", run.display());
+        say!("run directory {}", run.display());
     }
 
     /// The object for `--json`.

@@ -35,6 +35,11 @@ pub(super) fn width() -> usize {
     terminal_size::terminal_size().map_or(USUAL_WIDTH, |(width, _)| usize::from(width.0).max(1))
 }
 
+/// Writes a line to standard error. Nothing can be done where that is closed (`2>&1 | head`), and the work goes on.
+pub(super) fn say(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
 /// Writes to standard output; a reader that has seen enough (`| head`) is no error.
 ///
 /// # Errors

@@ -31,6 +31,10 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     let (number, unit) = split_number(text.trim()).ok_or_else(bad)?;
     let unit = unit.trim().to_ascii_lowercase();
     let exponent = match unit.strip_suffix("ib").or(unit.strip_suffix('b')).unwrap_or(&unit) {
+        // A lone small number is mebibytes or gibibytes to whoever writes it.
+        "" if unit.is_empty() && number < f64::from(1 << 20) => {
+            return Err(format!("`{text}` has no unit; write it as 600M or 1.5G"));
+        }
         "" => 0,
         "k" => 1,
         "m" => 2,
@@ -99,12 +103,17 @@ mod tests {
 
     #[test]
     fn sizes_are_read_in_powers_of_1024() {
-        for (text, size) in
-            [("600M", 600 << 20), ("1.5GiB", 3 << 29), ("2kb", 2048), ("77", 77), ("1 T", 1 << 40)]
-        {
+        for (text, size) in [
+            ("600M", 600 << 20),
+            ("1.5GiB", 3 << 29),
+            ("2kb", 2048),
+            ("77B", 77),
+            ("2000000000", 2_000_000_000),
+            ("1 T", 1 << 40),
+        ] {
             assert_eq!(bytes(text), Ok(size), "{text}");
         }
-        for text in ["", "M", "0", "-1G", "5x", "1e3"] {
+        for text in ["", "M", "77", "0", "-1G", "5x", "1e3"] {
             assert!(bytes(text).unwrap_err().contains(&format!("`{text}`")));
         }
     }

@@ -245,6 +245,9 @@ fn wrong_type(key: &str, value: &Value, expected: &str, origin: &str) -> RecipeE
 fn not_found(name: &str) -> RecipeError {
     let presets = PRESETS.map(|(preset, _)| preset);
     let suggestion = match nearest(name, presets) {
+        _ if presets.contains(&format!("llama-{name}").as_str()) => {
+            "; that one is for language models (--model)".to_owned()
+        }
         Some(preset) => format!("; did you mean `{preset}`?"),
         None => String::new(),
     };
@@ -253,7 +256,15 @@ fn not_found(name: &str) -> RecipeError {
 
 fn unknown_key(key: &str, schema: &Table, origin: &str) -> RecipeError {
     let keys: Vec<String> = leaves(schema, "").into_iter().chain(schema.keys().cloned()).collect();
+    let first = key.split('.').next().unwrap_or_default();
     let suggestion = match nearest(key, keys.iter().map(String::as_str)) {
+        // The three kinds of TOML files lie in one folder.
+        _ if ["model", "data", "episode", "optimizer"].contains(&first) => {
+            "; such keys are those of `arc-ttt pretrain`".to_owned()
+        }
+        _ if ["baseline", "variants"].contains(&first) => {
+            "; such keys make a comparison: `arc-ttt compare FILE TASKS`".to_owned()
+        }
         Some(key) => format!("; did you mean `{key}`?"),
         None => {
             let table =

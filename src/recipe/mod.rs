@@ -405,6 +405,14 @@ mod tests {
              rank_stabilized, target_modules",
         );
         check("[fitt]\nsteps = 3", "mine.toml sets the unknown key `fitt`; did you mean `fit`?");
+        check(
+            "[episode]\nuntold = 0.1",
+            "mine.toml sets the unknown key `episode`; such keys are those of `arc-ttt pretrain`",
+        );
+        check(
+            "baseline = \"none\"",
+            "mine.toml sets the unknown key `baseline`; such keys make a comparison: `arc-ttt compare FILE TASKS`",
+        );
         check("fit = 3", "mine.toml sets `fit` to 3, but it takes keys of its own");
         check(
             "[fit]\nsteps = \"many\"",
@@ -552,6 +560,11 @@ mod tests {
             "papr",
             "`papr` is neither a preset (default, fast, paper, poe, llama-default, llama-fast, llama-paper, \
              llama-poe, llama-nvarc) nor a file; did you mean `paper`?",
+        );
+        check(
+            "nvarc",
+            "`nvarc` is neither a preset (default, fast, paper, poe, llama-default, llama-fast, llama-paper, \
+             llama-poe, llama-nvarc) nor a file; that one is for language models (--model)",
         );
         check("no/such.toml", "cannot read the recipe no/such.toml");
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use assert_cmd::Command;
 use assert_cmd::cargo::cargo_bin;
+use predicates::prelude::*;
 use predicates::str::contains;
 use serde_json::json;
 
@@ -30,8 +31,15 @@ fn the_competition_s_file_is_found_and_a_submission_is_left_where_kaggle_takes_i
     let mut tasks = json!({"a": tiny_task(0), "b": tiny_task(1)});
     tasks["b"]["test"][0].as_object_mut().unwrap().remove("output");
     place.write("input/arc-prize/arc-agi_test_challenges.json", &tasks.to_string());
-    notebook(&place).args(["", "working", "6s"]).assert().success();
+    notebook(&place).args(["", "working", "6s", "--steps", "3"]).assert().success();
     assert!(is_valid_submission(&place.path("working/submission.json"), &["a", "b"]));
+    let run: serde_json::Value =
+        serde_json::from_str(&place.read("working/arc-ttt-run/run.json")).unwrap();
+    assert_eq!(run["limits"]["steps"], 3, "{run}");
+    fs::create_dir_all(place.path("input/other")).unwrap();
+    place.write("input/other/old_test_challenges.json", &tasks.to_string());
+    let either = contains("name one of them").and(contains("old_test_challenges.json"));
+    notebook(&place).args(["", "working", "6s"]).assert().code(2).stderr(either);
 }
 
 #[test]
