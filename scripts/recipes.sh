@@ -6,7 +6,7 @@
 #
 # RE_ARC is the folder of further pairs (see `arc-ttt pretrain --help`), OUT gets a folder for each NAME; all of the
 # names below unless some are given. Each is trained on one thread for MINUTES (15), two side by side, from random
-# weights or from those of INIT (a model.safetensors; for recipes that keep its network), and then fitted to the 53
+# weights or from those of INIT (a model.safetensors or its folder; for recipes that keep its network), and then fitted to the 53
 # tasks of evaluation-dev that have no grid of more than 100 cells, SECONDS_A_TASK (10) each, two tasks at a time. So
 # two names take 24 minutes on two cores; nothing else should run beside. Interrupted, the same command goes on. It
 # ends with a table, also of what earlier calls have left under OUT.
@@ -20,6 +20,7 @@ re_arc=$(realpath "$1")
 mkdir -p "$2"
 out=$(realpath "$2")
 init=${INIT:+$(realpath "$INIT")}
+[[ -d $init ]] && init+=/model.safetensors
 cd "$(dirname "$0")/.."
 
 # A name, and how its recipe differs from data/recipes/pretrain.toml.
@@ -63,7 +64,7 @@ done
 
 # Runs that began with other weights are another table's.
 begun=${init:+$(sha256sum <"$init")}
-if [[ -f $out/init && $(<"$out/init") != "$begun" ]]; then
+if [[ -f $out/init && $(<"$out/init") != "$begun" ]] && compgen -G "$out/*/state.safetensors" >/dev/null; then
     echo "the recipes in $out began with other weights: give the same INIT, or another OUT" >&2
     exit 2
 fi
@@ -90,7 +91,7 @@ train() {
 judge() {
     target/release/arc-ttt compare formats arc-agi-1/evaluation-dev --tasks "$tasks" --budget "${seconds}s" \
         --variants "TTT, end-to-end" --model "$out/$1/model.safetensors" --out "$out/$1/judged" --threads 2 --jobs 2 \
-        --device cpu >"$out/$1.txt" 2>>"$out/$1.log" || failed "$1"
+        --device cpu >"$out/$1.txt" 2>>"$out/$1.log" || (($? == 1)) || failed "$1"
 }
 
 for ((i = 0; i < ${#names[@]}; i += 2)); do

@@ -221,14 +221,20 @@ fn train_like_the_cpu(device: &Device, tolerance: Tolerance) {
     config.optimizer.warmup_steps = 1;
     let tasks = demo().tasks.into_iter().take(6).collect();
     let corpus = Corpus::new(tasks, Vec::new(), &config);
-    let steps = |device: &Device| -> Vec<f32> {
-        let mut trainer = Trainer::new(&config, &corpus, None, device).unwrap();
+    let mut still = config.clone();
+    let optimizer = &mut still.optimizer;
+    (optimizer.matrix_learning_rate, optimizer.learning_rate) = (0.0, 0.0);
+    optimizer.task_learning_rate = 0.0;
+    let steps = |config: &PretrainConfig, device: &Device| -> Vec<f32> {
+        let mut trainer = Trainer::new(config, &corpus, None, device).unwrap();
         let mut step = || trainer.train_step(Until::Steps(100)).unwrap().formats;
         (0..6).map(|_| step().map(|format| format.loss).iter().sum()).collect()
     };
-    let (on_cpu, on_device) = (steps(&Device::flex()), steps(device));
-    println!("{on_cpu:?} and {on_device:?}");
-    assert!(on_cpu.windows(2).any(|l| l[0] != l[1]), "nothing is learnt");
+    let (on_cpu, on_device) = (steps(&config, &Device::flex()), steps(&config, device));
+    let unmoved = steps(&still, &Device::flex());
+    println!("{on_cpu:?} and {on_device:?}, without steps {unmoved:?}");
+    let moved = (on_cpu[5] - unmoved[5]).abs();
+    assert!(moved > 10.0 * tolerance.loss * on_cpu[5], "the steps moved the loss by {moved} only");
     for (a, b) in on_cpu.iter().zip(&on_device) {
         assert!((a - b).abs() < tolerance.loss * a, "loss {a} and {b}");
     }

@@ -158,6 +158,7 @@ fn bad_solutions_name_their_file_and_task() {
     let dataset = load(&dir.path().join("x_challenges.json"), None).unwrap();
     // Who solves them does not need their answers.
     assert_eq!(ids(&dataset), ["a", "b", "c", "d"]);
+    assert_eq!(dataset.unusable().count(), 0);
     let messages: Vec<_> = dataset.failed.iter().map(ToString::to_string).collect();
     for (message, expected) in messages.iter().zip([
         "x_challenges.json: task `b`: 2 solutions for 1 tests in ",

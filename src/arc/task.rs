@@ -71,7 +71,8 @@ pub struct Dataset {
     pub name: String,
     /// The tasks, ordered as the source has them (folders: by file name).
     pub tasks: Vec<Task>,
-    /// Complaints about the source's other tasks, which could not be used, in the source's order.
+    /// Complaints about the source's other tasks, which could not be used, and about answers that could not; in the
+    /// source's order.
     pub failed: Vec<TaskError>,
 }
 
@@ -90,6 +91,12 @@ pub struct NoSuchTask {
 }
 
 impl Dataset {
+    /// The complaints that have left no task.
+    pub fn unusable(&self) -> impl Iterator<Item = &TaskError> {
+        let is_task = |id: &String| self.get(id).is_some();
+        self.failed.iter().filter(move |error| !error.task.as_ref().is_some_and(is_task))
+    }
+
     /// The task with this id.
     pub fn get(&self, id: &str) -> Option<&Task> {
         self.tasks.iter().find(|task| task.id == id)

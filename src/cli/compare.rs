@@ -112,7 +112,8 @@ pub struct Args {
     memory: MemoryArgs,
     #[command(flatten)]
     machine: MachineArgs,
-    /// Tasks worked on at the same time [default: one for each core; 1 on a GPU].
+    /// Tasks worked on at the same time [default: one for each core, or for each of --threads if
+    /// they are fewer; 1 on a GPU].
     #[arg(long, value_name = "N", help_heading = "Machine", value_parser = value_parser!(u32).range(1..))]
     jobs: Option<u32>,
 }
@@ -198,7 +199,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
     Ok(if is_interrupted {
         say!("interrupted; give the same command again to go on");
         Outcome::Interrupted
-    } else if !dataset.failed.is_empty() {
+    } else if dataset.unusable().next().is_some() {
         Outcome::BadInput
     } else if unfinished || table.rows.iter().any(any_failed) {
         Outcome::SomeFailed

@@ -22,7 +22,7 @@ Answers come from the tasks themselves or from --solutions; where there are none
 Examples:
   arc-ttt report runs/mine                        writes runs/mine/report.html
   arc-ttt report runs/ttt runs/baseline -o compare.html
-  arc-ttt report runs/mine --solutions my_solutions.json
+  arc-ttt report runs/files --solutions my_solutions.json
   arc-ttt report runs/mine --tasks moved/tasks    where the tasks are now")]
 pub struct Args {
     /// A run directory, made by `solve` or `merge`.

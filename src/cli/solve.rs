@@ -72,7 +72,8 @@ pub struct Args {
     limits: LimitArgs,
     #[command(flatten)]
     machine: MachineArgs,
-    /// Tasks worked on at the same time [default: one for each core; 1 on a GPU].
+    /// Tasks worked on at the same time [default: one for each core, or for each of --threads if
+    /// they are fewer; 1 on a GPU].
     #[arg(long, value_name = "N", help_heading = "Machine", value_parser = value_parser!(u32).range(1..))]
     jobs: Option<u32>,
     /// Do not keep the adapters.
@@ -188,7 +189,7 @@ fn report(
     Ok(if interrupted {
         say!("interrupted; give the same command again to go on");
         Outcome::Interrupted
-    } else if !dataset.failed.is_empty() {
+    } else if dataset.unusable().next().is_some() {
         Outcome::BadInput
     } else if summary.is_lacking() {
         Outcome::SomeFailed

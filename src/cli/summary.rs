@@ -54,7 +54,7 @@ impl Summary {
         let score = |submission: &Submission, candidates| -> Vec<TaskScore> {
             score_tasks(dataset, submission, candidates)
         };
-        let unreadable = dataset.failed.iter().map(|error| {
+        let unreadable = dataset.unusable().map(|error| {
             let id = error.task.clone().unwrap_or_else(|| error.file.clone());
             (id, error.to_string())
         });

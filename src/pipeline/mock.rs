@@ -20,7 +20,7 @@ use crate::engine::{
 };
 use crate::recipe::Recipe;
 
-/// A model that does what the task's id says: `panic-fit`, `panic-predict`, `panic-adapted`, `panic-score`, `too-large`.
+/// A model that does what the task's id says: `panic-fit`, `panic-predict`, `panic-adapted`, `panic-score`, `broken-map`, `too-large`.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Mock {
     /// How long a gradient step takes.
@@ -149,7 +149,11 @@ impl Engine for Mock {
         let maps = views.iter().enumerate().map(|(i, view)| {
             sleep(self.view);
             let number = if self.scattered { 1 + i as u8 % 9 } else { number(adapter, view) };
-            map(&task.tests[test].input, view, number)
+            let mut map = map(&task.tests[test].input, view, number);
+            if task.id.contains("broken-map") {
+                map.log_probs.clear();
+            }
+            map
         });
         Ok(Predictions::Cells(maps.collect()))
     }

@@ -42,6 +42,9 @@ pub enum ReportError {
         /// What is wrong with them.
         source: Box<ResolveError>,
     },
+    /// Answers for tasks that have their own.
+    #[error(transparent)]
+    Answers(Box<ResolveError>),
     /// Tasks that the run did not work on.
     #[error("{tasks} are not the tasks that the run {run} worked on; name those with --tasks", run = .run.display())]
     OtherTasks {
@@ -77,8 +80,10 @@ impl Side {
         let recipe = Recipe::resolve::<&str>(&settings, &[])
             .map_err(|e| ReportError::Recipe { run: path.to_owned(), source: Box::new(e) })?;
         let source = tasks.unwrap_or(&run.identity.dataset);
-        let dataset = public::resolve_with_solutions(source, solutions)
-            .map_err(|e| ReportError::Tasks { run: path.to_owned(), source: Box::new(e) })?;
+        let dataset = public::resolve_with_solutions(source, solutions).map_err(|e| match e {
+            ResolveError::OwnAnswers { .. } => ReportError::Answers(Box::new(e)),
+            e => ReportError::Tasks { run: path.to_owned(), source: Box::new(e) },
+        })?;
         let other = || ReportError::OtherTasks { run: path.to_owned(), tasks: source.to_owned() };
         let mut dataset = dataset.select(&run.identity.tasks).map_err(|_| other())?;
         if hash_tasks(&dataset.tasks) != run.identity.dataset_sha256 {

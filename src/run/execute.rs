@@ -187,20 +187,27 @@ pub fn execute(
         });
     }
     drop(sender);
-    let result = collect(directory, plan, deadline, &receiver, on_progress);
+    let mut died = None;
+    let result = collect(directory, plan, deadline, &receiver, &mut died, on_progress);
     stop.store(true, Ordering::Relaxed);
     let interrupted = result?;
     directory.write_submission()?;
+    // The workers' defect is this thread's, whose caller tells of it. Everything else is done first.
+    if let Some(panic) = died {
+        resume_unwind(panic);
+    }
     let unreached = tasks.iter().map(|t| &t.id).filter(|id| !directory.records().contains_key(*id));
     Ok(Ending { interrupted, unreached: unreached.cloned().collect() })
 }
 
-/// Keeps what the workers send until all have ended, the deadline, or the interrupt (then true).
+/// Keeps what the workers send until all have ended, the deadline, or the interrupt (then true). `died` gets the first panic
+/// that has ended one of them; the others go on.
 fn collect(
     directory: &mut RunDirectory,
     plan: &Plan,
     deadline: Option<Deadline>,
     receiver: &mpsc::Receiver<Message>,
+    died: &mut Option<Box<dyn Any + Send>>,
     on_progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<bool, RunError> {
     let keep = |directory: &mut RunDirectory, solved: Solved| {
@@ -217,8 +224,10 @@ fn collect(
         if is_interrupted || wait.is_zero() {
             // What is finished is kept all the same.
             for message in receiver.try_iter() {
-                if let Message::Finished(solved) = message {
-                    keep(directory, *solved)?;
+                match message {
+                    Message::Finished(solved) => drop(keep(directory, *solved)?),
+                    Message::Died(panic) => drop(died.get_or_insert(panic)),
+                    Message::Started { .. } | Message::Stage { .. } => {}
                 }
             }
             return Ok(is_interrupted);
@@ -237,8 +246,10 @@ fn collect(
                 let id = keep(directory, *solved)?;
                 on_progress(Progress::Finished(&directory.records()[&id]));
             }
-            // The workers' defect is this thread's, whose caller tells of it.
-            Ok(Message::Died(panic)) => resume_unwind(panic),
+            Ok(Message::Died(panic)) => {
+                tracing::error!("a worker has ended by a defect; the others go on");
+                died.get_or_insert(panic);
+            }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return Ok(false),
         }
@@ -725,6 +736,20 @@ pub(super) mod tests {
         let second = |id: &str| submission.tasks[id][0].both()[1].unwrap().clone();
         assert_eq!(second("a"), task("a").tests[0].input);
         assert_ne!(second("b"), task("b").tests[0].input);
+    }
+
+    #[test]
+    fn a_worker_that_dies_leaves_the_others_to_their_work_and_is_told_of_at_the_end() {
+        const IDS: [&str; 4] = ["a", "broken-map", "b", "c"];
+        let directory = tempfile::tempdir().unwrap();
+        let tasks: Vec<_> = IDS.iter().map(|id| task(id)).collect();
+        let mut opened = open(directory.path(), &IDS).unwrap();
+        let plan = Plan { schedule: Schedule { jobs: 2, ..plan().schedule }, ..plan() };
+        let run = || execute(&mut opened, &tasks, &plan, &mut |_| {});
+        assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
+        assert_eq!(opened.records().keys().collect::<Vec<_>>(), ["a", "b", "c"]);
+        let (submission, notes) = crate::arc::read_submission(&opened.submission()).unwrap();
+        assert_eq!((submission.tasks.len(), notes.len()), (4, 0));
     }
 
     #[test]

@@ -172,6 +172,7 @@ fn spiral(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
     let [line] = colors(rng);
     let dots = palette(rng, 4, &[line]);
     let own_color = chance(rng, 0.5);
+    let some = [dots[0], dots[1]];
     let draw = move |rng: &mut ChaCha8Rng| {
         let mut grid = sides.empty(rng);
         let color = pick(rng, &dots);
@@ -205,8 +206,9 @@ fn spiral(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
         }
         Some(output)
     };
-    let features = move |grid: &Grid| if own_color { color_bits(grid) } else { 0 };
-    Some(Rule::new(draw, apply).showing(features))
+    // Of one color alone it would not be known that it is the dot's own.
+    let features = move |grid: &Grid| 1 << u64::from(some.contains(&grid.get(0, 0)));
+    Some(Rule::new(draw, apply).showing(features).requiring(if own_color { 0b11 } else { 0 }))
 }
 
 fn elbow(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
