@@ -234,7 +234,7 @@ fn train_like_the_cpu(device: &Device, tolerance: Tolerance) {
     let unmoved = steps(&still, &Device::flex());
     println!("{on_cpu:?} and {on_device:?}, without steps {unmoved:?}");
     let moved = (on_cpu[5] - unmoved[5]).abs();
-    assert!(moved > 10.0 * tolerance.loss * on_cpu[5], "the steps moved the loss by {moved} only");
+    assert!(moved > tolerance.loss * on_cpu[5], "the steps moved the loss by {moved} only");
     for (a, b) in on_cpu.iter().zip(&on_device) {
         assert!((a - b).abs() < tolerance.loss * a, "loss {a} and {b}");
     }
