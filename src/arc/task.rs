@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Grid, TaskError};
+use super::{Grid, TaskError, TaskProblem};
 
 /// A demonstration: an input grid and its output.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -91,10 +91,13 @@ pub struct NoSuchTask {
 }
 
 impl Dataset {
-    /// The complaints that have left no task.
+    /// The complaints that have left no task: all but those about answers.
     pub fn unusable(&self) -> impl Iterator<Item = &TaskError> {
         let is_task = |id: &String| self.get(id).is_some();
-        self.failed.iter().filter(move |error| !error.task.as_ref().is_some_and(is_task))
+        self.failed.iter().filter(move |error| {
+            // The first of several with one id is a task.
+            error.problem == TaskProblem::DuplicateId || !error.task.as_ref().is_some_and(is_task)
+        })
     }
 
     /// The task with this id.

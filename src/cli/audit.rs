@@ -27,8 +27,8 @@ Levels, each pair of tasks under the strongest that holds:
   near        a pair in common but for a few cells
   input       an input in common, whose output is another or not known
 
-Tests with answers are pairs like the demonstrations; of a test without one, the input is compared. Of a list
-of pairs (RE-ARC) every pair is. Small or nearly empty grids are alike by chance: what is found must amount
+Tests with answers are pairs like the demonstrations; of a test without one, the input is compared. Of a list \
+of pairs (RE-ARC) every pair is. Small or nearly empty grids are alike by chance: what is found must amount \
 to --evidence, in bits, or be all of both tasks.
 
 The exit code is 0 whether or not anything is found, 2 if a set, or a task of it, cannot be used.

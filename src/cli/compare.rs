@@ -53,16 +53,16 @@ A file of yours looks so:
   share = \"scheduled\"        # or \"even\"
   reads = { views = 4 }        # or stop = \"beta\", or dihedrals = [\"transpose\"]
 
-A limit of a variant's own goes before --budget and --steps; fit.steps in `set` goes before --steps too. With `share` the
-seconds are a mean: by \"scheduled\" the recipe's [schedule] gives the time of all tasks where it is worth most, and by
-\"even\" each task gets an even share of what is left. `reads` says what the vote reads of the run: its first views, those
+A limit of a variant's own goes before --budget and --steps; fit.steps in `set` goes before --steps too. With `share` the \
+seconds are a mean: by \"scheduled\" the recipe's [schedule] gives the time of all tasks where it is worth most, and by \
+\"even\" each task gets an even share of what is left. `reads` says what the vote reads of the run: its first views, those \
 until a rule of views.stop would have ended them, or those of some symmetries.
 
-Variants that differ in the vote alone, or in what they read, share one run, which is made with the vote of the first; a
-scheduled run is shared only with the same vote, by which it gives its time. Each run is a run directory under OUT/runs,
-found again by what it is: a later comparison with the same OUT makes no run twice, and the same command goes on where
-an earlier one was interrupted. A run with a limit in seconds is shared only with the same --jobs and --threads. OUT gets
-COMPARISON.html, .json, .csv and .md, and COMPARISON-views.csv: the best of N views. Memory is the peak of a run's whole
+Variants that differ in the vote alone, or in what they read, share one run, which is made with the vote of the first; a \
+scheduled run is shared only with the same vote, by which it gives its time. Each run is a run directory under OUT/runs, \
+found again by what it is: a later comparison with the same OUT makes no run twice, and the same command goes on where \
+an earlier one was interrupted. A run with a limit in seconds is shared only with the same --jobs and --threads. OUT gets \
+COMPARISON.html, .json, .csv and .md, and COMPARISON-views.csv: the best of N views. Memory is the peak of a run's whole \
 process, with --jobs tasks in flight.
 
 Examples:

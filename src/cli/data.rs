@@ -20,7 +20,7 @@ Examples:
 
 The last works in any folder, since a fetched set is a name; two hundred tasks take 17 minutes on two cores.
 
-The sets lie in ARC_TTT_DATA or, without it, in the user's data directory. A set is taken only if its
+The sets lie in ARC_TTT_DATA or, without it, in the user's data directory. A set is taken only if its \
 content has the published SHA-256, whatever it came from.")]
 pub struct Args {
     #[command(subcommand)]

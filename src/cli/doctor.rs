@@ -19,8 +19,8 @@ use crate::recipe::{Recipe, for_family};
 /// Arguments of `doctor`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-With a checkpoint of the Llama family as --model, a folder, an identifier of the hub, or a config.json alone, it also
-tells what a fit takes: memory of weights, adapter and activations, on which cards that fits, and the seconds of a step.
+With a checkpoint of the Llama family as --model, a folder, an identifier of the hub, or a config.json alone, it also \
+tells what a fit takes: memory of weights, adapter and activations, on which cards that fits, and the seconds of a step. \
 Nothing but the configuration is read or downloaded.
   arc-ttt doctor --model llama-3.2-1b/
   arc-ttt doctor --model config.json --ranks 32 --lengths 8192 --tflops 40")]

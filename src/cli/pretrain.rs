@@ -40,15 +40,15 @@ Examples:
 
 One of --minutes and --steps is needed. After an interruption the same command goes on.
 
-The folder given by --out holds state.safetensors (everything needed to go on) and model.safetensors
+The folder given by --out holds state.safetensors (everything needed to go on) and model.safetensors \
 (the averaged weights as 16-bit floats, for --model). Both are rewritten every few minutes.
 
-A line of progress has canvas cells a second, then the loss and the share of exact outputs of each format in the steps
-since the last line. Every few minutes it also has those of the averaged weights: end-to-end on the trained tasks, with
+A line of progress has canvas cells a second, then the loss and the share of exact outputs of each format in the steps \
+since the last line. Every few minutes it also has those of the averaged weights: end-to-end on the trained tasks, with \
 canvases as small as at the beginning of the run, and in-context on the held-out ones.
 
-A recipe whose [model] names an `architecture` trains a language model on the same tasks as text. Its weights are
-in the folder checkpoint/, as transformers (AutoModelForCausalLM, AutoTokenizer) and --model read it. Its progress has
+A recipe whose [model] names an `architecture` trains a language model on the same tasks as text. Its weights are \
+in the folder checkpoint/, as transformers (AutoModelForCausalLM, AutoTokenizer) and --model read it. Its progress has \
 tokens a second, and an output is exact if each of its tokens is the most probable one behind the right ones.")]
 pub struct Args {
     /// Settings: a TOML file; without it, the built-in ones (data/recipes/pretrain.toml)

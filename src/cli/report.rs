@@ -14,7 +14,7 @@ use crate::report::{Side, report};
 /// Arguments of `report`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The page is one file that opens from disk and fetches nothing: summary, method, charts, and every task with its
+The page is one file that opens from disk and fetches nothing: summary, method, charts, and every task with its \
 attempts, candidates and fit. With two runs it also says what one solves and the other does not.
 
 Answers come from the tasks themselves or from --solutions; where there are none, nothing is judged.

@@ -24,7 +24,7 @@ Rules:
   pass@1      only the first attempt counts; pass@2: either attempt
   oracle      any candidate counts
 
-Every task of TASKS counts, also the ones that the submission lacks; --only-submitted leaves those out.
+Every task of TASKS counts, also the ones that the submission lacks; --only-submitted leaves those out. \
 With --json, `strict`, `fractional` and `per_test` are shares at pass@2, null where no answer is known.
 
 Examples:
@@ -98,10 +98,10 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
         }
         terminal::print(&text)?;
     }
-    Ok(match (truth.failed.is_empty(), notes.is_empty()) {
-        (false, _) => Outcome::BadInput,
-        (true, false) => Outcome::SomeFailed,
-        (true, true) => Outcome::Done,
+    Ok(match (truth.unusable().next(), failed) {
+        (Some(_), _) => Outcome::BadInput,
+        (None, 1..) => Outcome::SomeFailed,
+        (None, 0) => Outcome::Done,
     })
 }
 

@@ -15,7 +15,7 @@ use crate::render::{TerminalStyle, png_bytes, task_figure, to_image, to_terminal
 /// Arguments of `show`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-With a submission, each attempt stands beside the answer, marked right or wrong; wrong cells are marked
+With a submission, each attempt stands beside the answer, marked right or wrong; wrong cells are marked \
 too (>< or * in the terminal, a cross in a picture).
 
 Examples:
@@ -90,7 +90,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
         };
         say!("note: nothing to show{why}");
     }
-    Ok(if dataset.failed.is_empty() { Outcome::Done } else { Outcome::BadInput })
+    Ok(if dataset.unusable().next().is_none() { Outcome::Done } else { Outcome::BadInput })
 }
 
 fn read_submission(path: &Path) -> anyhow::Result<Submission> {

@@ -28,10 +28,10 @@ use crate::run::{
 /// Arguments of `solve`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The run directory holds the resolved recipe, a record of each task, the adapters, and a submission.json that
+The run directory holds the resolved recipe, a record of each task, the adapters, and a submission.json that \
 is valid at every moment. The same command goes on where an earlier one was interrupted.
 
-Without a limit every task gets the recipe's fit.steps: by `default` 2000, which are minutes a task and hours for a
+Without a limit every task gets the recipe's fit.steps: by `default` 2000, which are minutes a task and hours for a \
 whole set. --deadline may be added to a limit of the tasks or of their total time; the sooner end holds.
 
 Examples:

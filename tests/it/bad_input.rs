@@ -84,7 +84,14 @@ fn missing_solutions_and_duplicate_ids() {
     place.write("answers.json", "{\"a\": [[[1]]]}");
     let args = ["score", "run", "x_challenges.json", "--solutions", "answers.json"];
     let unanswered = place.arc(&args).assert();
-    unanswered.stderr(contains("task `b`: no solution in answers.json"));
+    unanswered.code(2).stderr(contains("task `b`: no solution in answers.json"));
+    // Who solves them does not need their answers.
+    place.write("y_challenges.json", &format!("{{\"a\": {0}, \"b\": {0}}}", tiny_task(0)));
+    place.write("y_solutions.json", "{\"a\": [[[1]]]}");
+    let args = [&["solve", "y_challenges.json", "--out", "whole"], &QUICK[..]].concat();
+    let warning = contains("warning").and(contains("task `b`: no solution in"));
+    place.arc(&args).assert().success().stderr(warning);
+    assert!(is_valid_submission(&place.path("whole/submission.json"), &["a", "b"]));
 }
 
 #[test]
