@@ -309,6 +309,12 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_number_is_stored_as_impossible() {
+        let stored = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.12345].map(rounded);
+        assert_eq!(stored, [IMPOSSIBLE, IMPOSSIBLE, IMPOSSIBLE, -0.123]);
+    }
+
+    #[test]
     fn some_maps_know_only_what_they_found() {
         let candidate = Candidate {
             proposed_by: vec![2],

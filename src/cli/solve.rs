@@ -152,7 +152,7 @@ pub(super) fn run(args: Args, global: &Global) -> anyhow::Result<Outcome> {
     if let Some(seconds) = earlier.filter(|_| n > 0 && earlier != deadline) {
         let time = show_seconds(seconds);
         say!(
-            "note: {n} tasks were solved under --deadline {time}; give another --out to solve them anew"
+            "note: what is done so far ({n}) had --deadline {time}; give another --out to solve them anew"
         );
     }
     let mut board = Board::new(&dataset, directory.records().values(), global.verbose > 0);

@@ -194,3 +194,19 @@ fn a_training_goes_on_from_the_weights_of_another_and_from_no_others() {
     let (code, text) = go_on(Some("nowhere"), "6");
     assert!(code == Some(2) && text.contains("--init takes a model.safetensors"), "{text}");
 }
+
+#[test]
+fn a_run_that_had_a_deadline_says_so_where_it_is_gone_on_with_under_none() {
+    let place = Place::new(&["a"]);
+    let solve = |more: &[&str]| {
+        let args = [&["solve", "tasks", "--out", "run"], &QUICK[..], more].concat();
+        let output = place.arc(&args).output().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let note = "what is done so far (1) had --deadline 1 h 00 min; give another --out";
+    assert!(!solve(&["--deadline", "1h"]).contains("note: "));
+    assert!(!solve(&["--deadline", "1h"]).contains(note));
+    let text = solve(&[]);
+    assert!(text.contains(note), "{text}");
+}
