@@ -58,6 +58,6 @@ keep() {
 (while kill -0 $$ 2>/dev/null; do keep || true; sleep 5; done) &
 copier=$!
 trap 'kill $copier 2>/dev/null || true; keep' EXIT
-# The run directory counts towards the notebook's output, so adapters are not kept. Exit code 1 says that a task failed or was not reached
-# and has a fallback answer; the submission is whole.
+# The run directory counts towards the notebook's output, so adapters are not kept. Exit code 1 says that a task failed
+# or was not reached and has a fallback answer; the submission is whole.
 "$program" solve "$challenges" --deadline "$deadline" --no-adapters --out "$run" ${options[@]+"${options[@]}"} || (($? == 1))

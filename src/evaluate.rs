@@ -3,8 +3,8 @@
 //! A *strict* score counts a task only if all of its tests are right; the *fractional* score (Kaggle's, ARC
 //! Prize's) gives a task the share of its tests that are right; the *per-test* score counts test inputs. A
 //! test is right at *pass@1* if the first attempt is, at *pass@2* if either is, and for the *oracle* if the
-//! truth is among all candidates, attempts included. A task that a submission lacks counts as wrong; a truth that is not known
-//! counts as nothing.
+//! truth is among all candidates, attempts included. A task that a submission lacks counts as wrong; a truth
+//! that is not known counts as nothing.
 
 use std::collections::BTreeMap;
 

@@ -20,7 +20,8 @@ use crate::engine::{
 };
 use crate::recipe::Recipe;
 
-/// A model that does what the task's id says: `panic-fit`, `panic-predict`, `panic-adapted`, `panic-score`, `broken-map`, `too-large`.
+/// A model that does what the task's id says: `panic-fit`, `panic-predict`, `panic-adapted`, `panic-score`,
+/// `broken-map`, `too-large`.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Mock {
     /// How long a gradient step takes.

@@ -173,9 +173,10 @@ fn shear(rng: &mut ChaCha8Rng, max_side: usize) -> Option<Rule> {
     };
     // A bit for each other direction that makes something else of it: where only one row is filled, several make the same.
     let features = move |grid: &Grid| {
+        let own = apply(grid);
         let seen = |d: &Dihedral| Some(d.inverse().apply(&apply(&d.apply(grid))?));
         let others = Dihedral::ALL.iter().enumerate();
-        others.fold(0, |bits, (i, d)| bits | u64::from(seen(d) != apply(grid)) << i)
+        others.fold(0, |bits, (i, d)| bits | u64::from(seen(d) != own) << i)
     };
     // Half a turn makes the same of every grid of some shapes, and is no ambiguity there.
     let told = |d: &Dihedral| !matches!(d, Dihedral::Identity | Dihedral::Rotate180);
